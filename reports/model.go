@@ -108,6 +108,8 @@ type Claim struct {
 	Control bool    `json:"control,omitempty"` // judged on request although the axes do not derive it
 	Verdict Verdict `json:"verdict"`
 	Reason  string  `json:"reason"`
+	// DurationS is the time its own observations took, 0 if it shared them with other claims.
+	DurationS float64 `json:"duration_s,omitempty"`
 	// Measurements are named figures: counts, addresses seen, shares, milliseconds.
 	Measurements map[string]any `json:"measurements,omitempty"`
 	// Samples are the observations that a reader should see first: those that

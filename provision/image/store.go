@@ -1,0 +1,251 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+)
+
+// Store is the cache of images, a directory. Several processes may use one.
+type Store struct {
+	dir string
+}
+
+// OpenStore makes the directory if need be.
+func OpenStore(dir string) (*Store, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("image cache %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(abs, 0o755); err != nil {
+		return nil, fmt.Errorf("make the image cache: %w", err)
+	}
+	return &Store{dir: abs}, nil
+}
+
+// Dir is the cache's absolute path.
+func (s *Store) Dir() string { return s.dir }
+
+// Manifest describes a finished layer. It is the last file written into it.
+type Manifest struct {
+	Key     string            `json:"key"`
+	Kind    string            `json:"kind"` // "base" or "node"
+	BaseKey string            `json:"base_key,omitempty"`
+	Release string            `json:"release"`
+	Created time.Time         `json:"created"`
+	BuildS  float64           `json:"build_s"`
+	Content map[string]string `json:"content,omitempty"` // component -> version, of the node layer
+	// BytesOnDisk is what the layer occupies; computed when it is listed.
+	BytesOnDisk int64 `json:"-"`
+}
+
+// Image is a finished image, ready to start hosts from.
+type Image struct {
+	Manifest
+	Kernel, Initrd string // files
+	Disk           string // qcow2 layer that the hosts' overlays are backed by; never written to
+}
+
+const manifestFile = "manifest.json"
+
+func (s *Store) layerDir(kind, key string) string { return filepath.Join(s.dir, kind+"-"+key) }
+
+// load reads a finished layer; fs.ErrNotExist if there is none.
+func (s *Store) load(kind, key string) (*Manifest, error) {
+	text, err := os.ReadFile(filepath.Join(s.layerDir(kind, key), manifestFile))
+	if err != nil {
+		return nil, fmt.Errorf("image %s-%s: %w", kind, key, err)
+	}
+	m := new(Manifest)
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("image %s-%s: read the manifest: %w", kind, key, err)
+	}
+	return m, nil
+}
+
+// Lookup returns the finished image of a spec, or fs.ErrNotExist.
+func (s *Store) Lookup(spec Spec) (*Image, error) {
+	key, err := spec.Key()
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.load("node", key)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.load("base", m.BaseKey); err != nil {
+		return nil, err
+	}
+	base := s.layerDir("base", m.BaseKey)
+	return &Image{
+		Manifest: *m,
+		Kernel:   filepath.Join(base, "kernel"),
+		Initrd:   filepath.Join(base, "initrd"),
+		Disk:     filepath.Join(s.layerDir("node", key), "disk.qcow2"),
+	}, nil
+}
+
+// List returns the finished layers, oldest first.
+func (s *Store) List() ([]Manifest, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the image cache: %w", err)
+	}
+	var all []Manifest
+	for _, e := range entries {
+		kind, key, ok := strings.Cut(e.Name(), "-")
+		if !e.IsDir() || !ok || (kind != "base" && kind != "node") {
+			continue
+		}
+		m, err := s.load(kind, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.BytesOnDisk = onDisk(filepath.Join(s.dir, e.Name()))
+		all = append(all, *m)
+	}
+	slices.SortFunc(all, func(a, b Manifest) int { return a.Created.Compare(b.Created) })
+	return all, nil
+}
+
+// Prune removes every layer but those that keep needs, and what interrupted
+// builds left. An image that a build holds is left alone. It returns what was removed.
+func (s *Store) Prune(keep *Spec) ([]Manifest, error) {
+	wanted := map[string]bool{}
+	if keep != nil {
+		baseKey, err := keep.BaseKey()
+		if err != nil {
+			return nil, err
+		}
+		key, err := keep.Key()
+		if err != nil {
+			return nil, err
+		}
+		wanted["base-"+baseKey], wanted["node-"+key] = true, true
+	}
+	all, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	var removed []Manifest
+	var problems *multierror.Error
+	for _, m := range all {
+		name := m.Kind + "-" + m.Key
+		if wanted[name] {
+			continue
+		}
+		unlock, ok, err := s.tryLock(name)
+		if err != nil {
+			problems = multierror.Append(problems, err)
+			continue
+		}
+		if !ok {
+			continue
+		}
+		err = errors.Join(s.removeLeftovers(name), removeTree(filepath.Join(s.dir, name)))
+		unlock()
+		if err != nil {
+			problems = multierror.Append(problems, err)
+			continue
+		}
+		removed = append(removed, m)
+	}
+	return removed, problems.ErrorOrNil()
+}
+
+// removeLeftovers removes unfinished builds of a layer. The caller holds its lock.
+func (s *Store) removeLeftovers(name string) error {
+	old, err := filepath.Glob(filepath.Join(s.dir, ".building-"+name+"-*"))
+	if err != nil {
+		return fmt.Errorf("look for unfinished builds: %w", err)
+	}
+	var problems *multierror.Error
+	for _, dir := range old {
+		if err := removeTree(dir); err != nil {
+			problems = multierror.Append(problems, err)
+		}
+	}
+	return problems.ErrorOrNil()
+}
+
+// removeTree removes a directory, unless something is mounted below it: a
+// builder that was killed may have left /dev or /sys of this machine there.
+func removeTree(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("remove %s: look for mounts: %w", dir, err)
+	}
+	if strings.Contains(string(mounts), " "+dir+"/") {
+		return fmt.Errorf("remove %s: file systems are mounted below it (left by a build that was killed): unmount them first", dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	return nil
+}
+
+func (s *Store) tryLock(name string) (unlock func(), ok bool, err error) {
+	file, err := os.OpenFile(filepath.Join(s.dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, false, fmt.Errorf("lock image %s: %w", name, err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, false, nil
+		}
+		return nil, false, fmt.Errorf("lock image %s: %w", name, err)
+	}
+	return func() { file.Close() }, true, nil
+}
+
+// lock waits for the lock of a layer: somebody else may be building it for us.
+func (s *Store) lock(ctx context.Context, name string, progress func(string)) (unlock func(), err error) {
+	told := false
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		unlock, ok, err := s.tryLock(name)
+		if err != nil || ok {
+			return unlock, err
+		}
+		if !told {
+			progress("another process is building it: waiting")
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for another build of image %s: %w", name, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// onDisk is what a tree occupies, in bytes; holes do not count.
+func onDisk(dir string) int64 {
+	var sum int64
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // a figure for people: what cannot be read counts nothing
+		}
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil {
+			sum += st.Blocks * 512
+		}
+		return nil
+	})
+	return sum
+}
