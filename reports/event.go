@@ -23,8 +23,8 @@ const (
 	KindClaim Kind = "claim"
 	// KindScenario is a scenario's Verdict.
 	KindScenario Kind = "scenario"
-	KindWarning Kind = "warning"
-	KindError   Kind = "error"
+	KindWarning  Kind = "warning"
+	KindError    Kind = "error"
 	// KindLog is a step worth a line: "ssh answers".
 	KindLog Kind = "log"
 	// KindResult is the last event: Result and Dir, for the final table, or a Message.

@@ -22,13 +22,10 @@ func mdVerdict(v Verdict) string {
 func Markdown(r *Result) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	var t Totals
-	all := findings(r)
-	for _, f := range all {
-		t.add(f.Claim.Verdict)
-	}
+	t, all := r.totals(), findings(r)
 
-	p("# %s %s\n\n", strings.Fields(mdVerdict(r.Verdict()))[0], mdText(r.Headline()))
+	mark, headline := r.headline()
+	p("# %s %s\n\n", strings.Fields(mdVerdict(mark))[0], mdText(headline))
 	if r.Run.Error != "" {
 		p("> [!CAUTION]\n> **Lab error.** %s\n\n", mdText(r.Run.Error))
 	}
@@ -65,6 +62,7 @@ func Markdown(r *Result) []byte {
 		p("\n")
 	}
 	mdFindings(&b, r, all)
+	mdSkipped(&b, all)
 	for _, s := range r.Scenarios {
 		p("## %s", mdText(s.ID))
 		if s.Title != "" {
@@ -137,6 +135,19 @@ func mdFindings(b *bytes.Buffer, r *Result, all []finding) {
 		if len(c.Evidence) > 0 {
 			fmt.Fprint(b, "\n")
 		}
+	}
+}
+
+// mdSkipped lists what was skipped with the reason: a skip is allowed, never silent.
+func mdSkipped(b *bytes.Buffer, all []finding) {
+	var items []string
+	for _, f := range all {
+		if f.Claim.Verdict == Skip {
+			items = append(items, fmt.Sprintf("- %s in %s: %s\n", mdCode(f.Claim.ID), mdCode(f.Scenario.ID), mdText(f.Claim.Reason)))
+		}
+	}
+	if len(items) > 0 {
+		fmt.Fprintf(b, "## Skipped\n\n%s\n", strings.Join(items, ""))
 	}
 }
 

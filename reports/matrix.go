@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // finding is one claim of one scenario with its place in the page.
@@ -86,7 +87,7 @@ func newMatrix(r *Result, all []finding) matrix {
 // slug keeps letters and digits of s and makes the rest dashes.
 func slug(s string) string {
 	return strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c > 0x7f {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c > 0x7f && unicode.IsLetter(c) {
 			return c
 		}
 		return '-'

@@ -3,6 +3,7 @@ package reports
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -81,6 +82,17 @@ func (t *Totals) add(v Verdict) {
 	}
 }
 
+// totals counts anew, as Tally may not have been called.
+func (r *Result) totals() Totals {
+	var t Totals
+	for _, s := range r.Scenarios {
+		for _, c := range s.Claims {
+			t.add(c.Verdict)
+		}
+	}
+	return t
+}
+
 // Of returns the count of v.
 func (t Totals) Of(v Verdict) int {
 	switch v {
@@ -153,34 +165,42 @@ func (r *Result) Verdict() Verdict {
 // Headline says in one line how the run ended, such as "Failed: 2 of 14 claims
 // do not hold".
 func (r *Result) Headline() string {
-	var t Totals
-	for _, s := range r.Scenarios {
-		for _, c := range s.Claims {
-			t.add(c.Verdict)
-		}
-	}
+	_, text := r.headline()
+	return text
+}
+
+// headline also gives the verdict that the line is marked with: a run in which
+// claims failed is headed as failed, also if there were errors besides.
+func (r *Result) headline() (Verdict, string) {
+	t, v := r.totals(), r.Verdict()
 	counts := t.String()
 	switch {
 	case r.Run.Interrupted:
-		return "Interrupted: " + counts
+		return v, "Interrupted: " + counts
 	case r.Run.Error != "":
-		return "Lab error: " + counts
+		return v, "Lab error: " + counts
 	case r.Run.Finished == nil:
-		return "Unfinished: " + counts
+		return v, "Unfinished: " + counts
 	case t.Fail > 0:
-		return "Failed: " + plural(t.Fail, "claim does", "claims do") + " not hold"
-	case r.ExitCode() == ExitPassed && t.Skip > 0:
-		return "Passed: " + plural(t.Pass, "claim holds", "claims hold") + ", " + plural(t.Skip, "was", "were") + " skipped"
-	case r.ExitCode() == ExitPassed:
-		return "Passed: " + plural(t.Pass, "claim holds", "claims hold")
-	case t.Sum() == 0:
-		return "Nothing was judged"
-	case t.Skip == t.Sum():
-		return "Nothing was shown: every claim was skipped"
-	case t.Skip+t.NotRun == t.Sum():
-		return "Nothing was judged: " + counts
+		does := "do"
+		if t.Fail == 1 {
+			does = "does"
+		}
+		text := fmt.Sprintf("Failed: %d of %s %s not hold", t.Fail, plural(t.Sum(), "claim", "claims"), does)
+		if n := t.Invalid + t.Error + t.NotRun; n > 0 {
+			text += fmt.Sprintf(", %d could not be judged", n)
+		}
+		return Fail, text
+	case v == Pass && t.Skip > 0:
+		return v, fmt.Sprintf("Passed: %s, %d skipped", plural(t.Pass, "claim holds", "claims hold"), t.Skip)
+	case v == Pass:
+		return v, "Passed: " + plural(t.Pass, "claim holds", "claims hold")
+	case t.Skip > 0 && t.Skip == t.Sum() && v == Skip:
+		return v, "Nothing was shown: every claim was skipped"
+	case t.Pass+t.Invalid+t.Error == 0 && v == NotRun:
+		return v, "Nothing was judged: " + counts
 	}
-	return "Not proved: " + counts
+	return v, "Not proved: " + counts
 }
 
 // String lists the counts that are not zero: "12 pass, 2 fail".
@@ -192,7 +212,7 @@ func (t Totals) String() string {
 		}
 	}
 	if len(parts) == 0 {
-		return "no claim was judged"
+		return "no claims"
 	}
 	return strings.Join(parts, ", ")
 }

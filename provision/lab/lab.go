@@ -1,0 +1,290 @@
+// Package lab brings the default lab up, from the node image to a formed swarm
+// on QEMU hosts, and takes it down again.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/agentimage"
+	"github.com/hiveproof/hiveproof/provision/image"
+	"github.com/hiveproof/hiveproof/provision/qemu"
+	"github.com/hiveproof/hiveproof/provision/state"
+	"github.com/hiveproof/hiveproof/provision/swarm"
+	"github.com/hiveproof/hiveproof/provision/topology"
+)
+
+// Provider is this lab's provider, as reports name it.
+const Provider = "qemu"
+
+// Event is a step of bringing a lab up or down.
+type Event struct {
+	Phase   string // image, boot, swarm, down
+	Host    string // empty for the lab as a whole
+	Message string
+	Start   bool // the phase begins
+	Done    bool // the phase ended after Elapsed, with Err if it failed
+	Elapsed time.Duration
+	Err     error
+}
+
+// Options say what lab to bring up.
+type Options struct {
+	State    *state.Dir // locked by the caller
+	CacheDir string
+	Topology *topology.Topology
+	Release  string // of the node image; image.DefaultRelease if empty
+	Mirror   string // image.DefaultMirror if empty
+	ID       string // names the lab in the state directory, such as the run's ID
+	// Observe is told each step, by several goroutines at once; it may be nil.
+	Observe func(Event)
+}
+
+// Lab is a running lab.
+type Lab struct {
+	Cluster  *qemu.Cluster
+	Swarm    *swarm.Swarm
+	Topology *topology.Topology
+	Image    *image.Image
+	Proof    qemu.Proof
+	Dir      string             // of its disks, logs and keys
+	Timings  map[string]float64 // seconds by phase
+	Versions map[string]string
+	Started  time.Time
+
+	closers []func() error // undone in reverse
+	// strike removes the ledger after all else is gone; abandon leaves it, so that
+	// what could not be removed now is tried again at the next start.
+	strike, abandon func() error
+	once    sync.Once
+	err     error
+}
+
+// Images prepares the agent's archive and the store that node images are kept in.
+// It returns the spec of the image that this program's hosts start from.
+func Images(cacheDir, release, mirror string) (*image.Store, image.Spec, error) {
+	spec := image.Spec{Release: release, Mirror: mirror}
+	if spec.Release == "" {
+		spec.Release = image.DefaultRelease
+	}
+	if spec.Mirror == "" {
+		spec.Mirror = image.DefaultMirror
+	}
+	if err := spec.Check(); err != nil {
+		return nil, spec, err
+	}
+	store, err := image.OpenStore(filepath.Join(cacheDir, "images"))
+	if err != nil {
+		return nil, spec, err
+	}
+	binary, err := agentimage.FindBinary()
+	if err != nil {
+		return nil, spec, err
+	}
+	if spec.AgentDigest, err = agentimage.Digest(binary); err != nil {
+		return nil, spec, err
+	}
+	spec.AgentArchive = filepath.Join(cacheDir, "agent-"+spec.AgentDigest[:16]+".tar")
+	if _, err := os.Stat(spec.AgentArchive); errors.Is(err, os.ErrNotExist) {
+		if _, err := agentimage.Build(binary, spec.AgentArchive); err != nil {
+			return nil, spec, err
+		}
+	}
+	return store, spec, nil
+}
+
+// EnsureImage returns the node image, built if it is not in the cache, and the
+// acceleration that this host proved to have.
+func EnsureImage(ctx context.Context, opts Options, ledger qemu.Ledger, dir string) (*image.Image, qemu.Proof, error) {
+	observe := opts.observer()
+	store, spec, err := Images(opts.CacheDir, opts.Release, opts.Mirror)
+	if err != nil {
+		return nil, qemu.Proof{}, err
+	}
+	// The sealer boots before there is an image to prove KVM with: the boot
+	// sector's proof is good enough to try, and the sealer's own boot tells.
+	accel := qemu.TCG
+	if img, err := store.Lookup(spec); err == nil {
+		proof, err := qemu.ProveAccel(ctx, dir, img.Kernel, img.Initrd)
+		return img, proof, err
+	}
+	img, err := store.Ensure(ctx, spec, qemu.Sealer(accel, ledger), func(message string) {
+		observe(Event{Phase: "image", Message: message})
+	})
+	if err != nil {
+		return nil, qemu.Proof{}, err
+	}
+	proof, err := qemu.ProveAccel(ctx, dir, img.Kernel, img.Initrd)
+	return img, proof, err
+}
+
+func (o Options) observer() func(Event) {
+	if o.Observe == nil {
+		return func(Event) {}
+	}
+	return o.Observe
+}
+
+// Up brings a lab up. On failure nothing is left running. The lab ends with this
+// process at the latest, and its files are removed then, also after kill -9.
+func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
+	observe := opts.observer()
+	l := &Lab{Topology: opts.Topology, Timings: map[string]float64{}, Versions: map[string]string{}, Started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if err := preflight(ctx, opts.Topology, opts.State.Path()); err != nil {
+		return nil, err
+	}
+	ledger, err := opts.State.NewLedger(opts.ID)
+	if err != nil {
+		return nil, err
+	}
+	stopReaper, err := ledger.StartReaper()
+	if err != nil {
+		return nil, errors.Join(err, ledger.Close())
+	}
+	l.strike = func() error { return errors.Join(ledger.Close(), stopReaper()) }
+	l.abandon = stopReaper
+	l.Dir = filepath.Join(opts.State.Path(), "labs", opts.ID)
+	if err := ledger.AddPath(l.Dir); err != nil {
+		return nil, err
+	}
+	if _, err := opts.State.NewLabDir(opts.ID); err != nil {
+		return nil, err
+	}
+	l.closers = append(l.closers, func() error { return os.RemoveAll(l.Dir) })
+
+	err = l.phase(observe, "image", func() (err error) {
+		l.Image, l.Proof, err = EnsureImage(ctx, opts, ledger, opts.CacheDir)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = l.phase(observe, "boot", func() (err error) {
+		dir := filepath.Join(l.Dir, "hosts")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return fmt.Errorf("make the hosts' directory: %w", err)
+		}
+		l.Cluster, err = qemu.Up(ctx, qemu.Config{
+			Topology: opts.Topology, Image: l.Image, Accel: l.Proof.Accel, Dir: dir, Ledger: ledger,
+			Progress: func(host, message string) { observe(Event{Phase: "boot", Host: host, Message: message}) },
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.closers = append(l.closers, l.Cluster.Close)
+	err = l.phase(observe, "swarm", func() (err error) {
+		managers := map[string]bool{}
+		for _, h := range opts.Topology.Hosts {
+			managers[h.Name] = h.Manager
+		}
+		l.Swarm, err = swarm.Form(ctx, l.Cluster.Hosts(), swarm.Options{
+			Managers: managers,
+			Progress: func(host, message string) { observe(Event{Phase: "swarm", Host: host, Message: message}) },
+		})
+		if err != nil {
+			return l.withConsoles(err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.closers = append(l.closers, l.Swarm.Close)
+	if err := l.readVersions(ctx); err != nil {
+		return nil, err
+	}
+	l.Timings["ready"] = time.Since(l.Started).Seconds()
+	return l, nil
+}
+
+func (l *Lab) phase(observe func(Event), name string, step func() error) error {
+	observe(Event{Phase: name, Start: true})
+	started := time.Now()
+	err := step()
+	took := time.Since(started)
+	l.Timings[name] = took.Seconds()
+	observe(Event{Phase: name, Done: true, Elapsed: took, Err: err})
+	return err
+}
+
+// withConsoles adds the end of each host's console to an error that no single
+// host can be blamed for.
+func (l *Lab) withConsoles(err error) error {
+	problems := multierror.Append(nil, err)
+	for _, h := range l.Cluster.Hosts() {
+		if lines := h.(provision.ConsoleReader).ConsoleTail(8); len(lines) > 0 {
+			problems = multierror.Append(problems, fmt.Errorf("%s: the last lines of its console:\n    %s", h.Name(), joinLines(lines)))
+		}
+	}
+	return problems
+}
+
+func joinLines(lines []string) string {
+	text := ""
+	for i, l := range lines {
+		if i > 0 {
+			text += "\n    "
+		}
+		text += l
+	}
+	return text
+}
+
+func (l *Lab) readVersions(ctx context.Context) error {
+	version, err := qemu.Version(ctx)
+	if err != nil {
+		return err
+	}
+	l.Versions["qemu"] = version
+	l.Versions["image"] = l.Image.Key
+	for name, v := range l.Image.Content {
+		l.Versions[name] = v
+	}
+	engine, err := l.Swarm.Versions(ctx)
+	if err != nil {
+		return err
+	}
+	for name, v := range engine {
+		l.Versions[name] = v
+	}
+	return nil
+}
+
+// Close takes the lab down and removes its files. It may be called twice.
+func (l *Lab) Close() error {
+	l.once.Do(func() {
+		var problems *multierror.Error
+		for i := len(l.closers) - 1; i >= 0; i-- {
+			if err := l.closers[i](); err != nil {
+				problems = multierror.Append(problems, err)
+			}
+		}
+		last := l.strike
+		if problems.ErrorOrNil() != nil {
+			last = l.abandon
+		}
+		if last != nil {
+			if err := last(); err != nil {
+				problems = multierror.Append(problems, err)
+			}
+		}
+		if err := problems.ErrorOrNil(); err != nil {
+			l.err = fmt.Errorf("take the lab down: %w", err)
+		}
+	})
+	return l.err
+}

@@ -1,0 +1,186 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/remote"
+	"github.com/hiveproof/hiveproof/provision/topology"
+)
+
+// Host is one virtual machine. It is safe for concurrent use.
+type Host struct {
+	cluster   *Cluster
+	spec      topology.Host
+	dir       string
+	vmConfig  vmConfig
+	sshAddr   string // on the management network
+	publicKey string
+	conn      *remote.Conn
+
+	mu    sync.Mutex
+	vm    *vm // nil while the power is off
+	disks bool
+}
+
+var (
+	_ provision.Host          = (*Host)(nil)
+	_ provision.PowerControl  = (*Host)(nil)
+	_ provision.ConsoleReader = (*Host)(nil)
+)
+
+// Name is the host's name.
+func (h *Host) Name() string { return h.spec.Name }
+
+// Addr is the host's address on the segment.
+func (h *Host) Addr() netip.Addr { return h.spec.Addr }
+
+// CPUs is the number of virtual processors.
+func (h *Host) CPUs() int { return h.spec.CPUs }
+
+// MemoryMiB is the size of the memory.
+func (h *Host) MemoryMiB() int { return h.spec.MemoryMiB }
+
+// Run runs a shell command as root over SSH.
+func (h *Host) Run(ctx context.Context, command string, stdin io.Reader) ([]byte, error) {
+	return h.conn.Run(ctx, command, stdin)
+}
+
+// DialUnix connects to a unix socket on the host.
+func (h *Host) DialUnix(ctx context.Context, path string) (net.Conn, error) {
+	return h.conn.DialUnix(ctx, path)
+}
+
+func (h *Host) dialSSH(ctx context.Context) (net.Conn, error) {
+	return h.cluster.control.DialContext(ctx, "tcp", h.sshAddr)
+}
+
+// ConsoleTail returns at most the last n lines of the console.
+func (h *Host) ConsoleTail(n int) []string { return consoleTail(h.dir, n) }
+
+// start starts the machine and enters it in the ledger.
+func (h *Host) start(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vm != nil && h.vm.running() {
+		return fmt.Errorf("%s: is on already", h.Name())
+	}
+	if !h.disks {
+		if err := h.createDisks(ctx); err != nil {
+			return err
+		}
+		h.disks = true
+	}
+	v, err := startVM(ctx, h.vmConfig)
+	if err != nil {
+		return err
+	}
+	if err := h.cluster.cfg.Ledger.AddProcess(v.pid(), "qemu "+h.Name()); err != nil {
+		v.kill()
+		return err
+	}
+	h.vm = v
+	return nil
+}
+
+// errPoweredOff is the cause given to what waits for a machine that ends.
+var errPoweredOff = errors.New("the machine went off")
+
+// waitReady waits until the host answers SSH, or its machine ends.
+func (h *Host) waitReady(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	h.mu.Lock()
+	v := h.vm
+	h.mu.Unlock()
+	if v == nil {
+		return fmt.Errorf("%s: is off", h.Name())
+	}
+	finished := make(chan struct{})
+	defer close(finished)
+	go func() {
+		select {
+		case <-v.done:
+			cancel(fmt.Errorf("%w%s", errPoweredOff, v.said()))
+		case <-finished:
+		}
+	}()
+	ctx, stop := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer to ssh within %s", timeout))
+	defer stop()
+	if err := h.conn.WaitReady(ctx); err != nil {
+		if cause := context.Cause(ctx); cause == context.Canceled {
+			return fmt.Errorf("%s: %w", h.Name(), cause) // interrupted: the console would say nothing
+		}
+		return &BootError{Host: h.Name(), Console: h.ConsoleTail(consoleLines), Err: err}
+	}
+	return nil
+}
+
+func (h *Host) isRunning() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vm != nil && h.vm.running()
+}
+
+// cutPower ends the machine if it runs.
+func (h *Host) cutPower() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vm != nil {
+		h.vm.kill()
+		h.vm = nil
+	}
+}
+
+// PowerOff cuts the power.
+func (h *Host) PowerOff(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: power off: %w", h.Name(), context.Cause(ctx))
+	}
+	h.cutPower()
+	return nil
+}
+
+// PowerOn starts the machine and waits until it answers SSH.
+func (h *Host) PowerOn(ctx context.Context) error {
+	if err := h.start(ctx); err != nil {
+		return err
+	}
+	return h.waitReady(ctx, h.cluster.cfg.BootTimeout)
+}
+
+// Reset presses the reset button and waits until the guest answers SSH again.
+// The machine is started anew, as a fresh QEMU process on the same disk: it was
+// started to end, and not to reboot, so that a guest that panics is noticed.
+func (h *Host) Reset(ctx context.Context) error {
+	if err := h.PowerOff(ctx); err != nil {
+		return err
+	}
+	return h.PowerOn(ctx)
+}
+
+// Pause stops the machine's processors; its clock stands still.
+func (h *Host) Pause(ctx context.Context) error { return h.monitor(ctx, "stop") }
+
+// Resume lets a paused machine go on.
+func (h *Host) Resume(ctx context.Context) error { return h.monitor(ctx, "cont") }
+
+func (h *Host) monitor(ctx context.Context, command string) error {
+	h.mu.Lock()
+	v := h.vm
+	h.mu.Unlock()
+	if v == nil {
+		return fmt.Errorf("%s: %s: the power is off", h.Name(), command)
+	}
+	if _, err := v.qmp.Execute(ctx, command, nil); err != nil {
+		return fmt.Errorf("%s: %w", h.Name(), err)
+	}
+	return nil
+}

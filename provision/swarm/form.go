@@ -1,0 +1,340 @@
+// Package swarm turns hosts into a Docker Swarm and runs services on it, always
+// through the engines' API over SSH.
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/client"
+	"github.com/hashicorp/go-multierror"
+	"github.com/hiveproof/hiveproof/provision"
+)
+
+// DefaultNetwork is the attachable overlay that every hive-builder service joins.
+const DefaultNetwork = "hive_default_network"
+
+const (
+	socket      = "/run/docker.sock"
+	clusterPort = "2377"
+	poll        = 300 * time.Millisecond
+)
+
+// Node is a host and its engine.
+type Node struct {
+	provision.Host
+	Manager bool
+	Engine  *client.Client
+	ID      string // swarm node ID
+}
+
+// Swarm is a formed swarm. It is safe for concurrent use.
+type Swarm struct {
+	nodes []*Node
+}
+
+// Options of Form.
+type Options struct {
+	// Managers says which hosts become managers, by name; the first one must be among them.
+	Managers map[string]bool
+	// EngineTimeout bounds the wait for one host's engine; default 5 minutes.
+	EngineTimeout time.Duration
+	// ReadyTimeout bounds the wait for all nodes to be ready; default 5 minutes.
+	ReadyTimeout time.Duration
+	// Progress is told what happened; it may be nil.
+	Progress func(host, message string)
+}
+
+// Form initialises a swarm on the first manager, joins the others one after
+// another (a manager that joins changes the quorum) and creates the default
+// network. It returns when every node is ready.
+func Form(ctx context.Context, hosts []provision.Host, opts Options) (_ *Swarm, err error) {
+	if opts.EngineTimeout == 0 {
+		opts.EngineTimeout = 5 * time.Minute
+	}
+	if opts.ReadyTimeout == 0 {
+		opts.ReadyTimeout = 5 * time.Minute
+	}
+	if opts.Progress == nil {
+		opts.Progress = func(string, string) {}
+	}
+	s := &Swarm{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for _, h := range hosts {
+		engine, err := dialEngine(h)
+		if err != nil {
+			return nil, err
+		}
+		s.nodes = append(s.nodes, &Node{Host: h, Manager: opts.Managers[h.Name()], Engine: engine})
+	}
+	if len(s.nodes) == 0 || !s.nodes[0].Manager {
+		return nil, errors.New("form the swarm: the first host must be a manager")
+	}
+	if err := s.waitEngines(ctx, opts); err != nil {
+		return nil, err
+	}
+	if err := s.join(ctx, opts); err != nil {
+		return nil, err
+	}
+	if err := s.waitReady(ctx, opts.ReadyTimeout); err != nil {
+		return nil, err
+	}
+	if err := s.ensureNetwork(ctx, DefaultNetwork); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func dialEngine(h provision.Host) (*client.Client, error) {
+	engine, err := client.NewClientWithOpts(
+		client.WithHost("http://"+h.Name()),
+		client.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return h.DialUnix(ctx, socket)
+		}),
+		client.WithAPIVersionNegotiation(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("%s: make an engine client: %w", h.Name(), err)
+	}
+	return engine, nil
+}
+
+func (s *Swarm) waitEngines(ctx context.Context, opts Options) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.nodes))
+	for i, n := range s.nodes {
+		wg.Go(func() {
+			started := time.Now()
+			errs[i] = until(ctx, opts.EngineTimeout, n.Name()+": wait for the engine", func(ctx context.Context) error {
+				_, err := n.Engine.Ping(ctx)
+				return err
+			})
+			if errs[i] != nil {
+				errs[i] = errors.Join(errs[i], engineTrouble(ctx, n))
+			} else {
+				opts.Progress(n.Name(), fmt.Sprintf("engine answers after %.1fs", time.Since(started).Seconds()))
+			}
+		})
+	}
+	wg.Wait()
+	return multierror.Append(nil, errs...).ErrorOrNil()
+}
+
+// engineTrouble is what the host says of an engine that does not answer.
+func engineTrouble(ctx context.Context, n *Node) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	out, err := n.Run(ctx, "systemctl --no-pager -l -n 12 status docker.service || true", nil)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: its engine:\n%s", n.Name(), strings.TrimSpace(string(out)))
+}
+
+func (s *Swarm) join(ctx context.Context, opts Options) error {
+	first := s.nodes[0]
+	listen := "0.0.0.0:" + clusterPort
+	started := time.Now()
+	if _, err := first.Engine.SwarmInit(ctx, swarm.InitRequest{
+		ListenAddr: listen, AdvertiseAddr: first.Addr().String(), DataPathAddr: first.Addr().String(),
+	}); err != nil {
+		return fmt.Errorf("%s: initialise the swarm: %w", first.Name(), err)
+	}
+	opts.Progress(first.Name(), fmt.Sprintf("swarm initialised in %.1fs", time.Since(started).Seconds()))
+	sw, err := first.Engine.SwarmInspect(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: read the join tokens: %w", first.Name(), err)
+	}
+	for _, n := range s.nodes[1:] {
+		token, role := sw.JoinTokens.Worker, "worker"
+		if n.Manager {
+			token, role = sw.JoinTokens.Manager, "manager"
+		}
+		started := time.Now()
+		err := n.Engine.SwarmJoin(ctx, swarm.JoinRequest{
+			ListenAddr: listen, AdvertiseAddr: n.Addr().String(), DataPathAddr: n.Addr().String(),
+			RemoteAddrs: []string{net.JoinHostPort(first.Addr().String(), clusterPort)}, JoinToken: token,
+		})
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: join the swarm as %s: %w", n.Name(), role, err), engineTrouble(ctx, n))
+		}
+		opts.Progress(n.Name(), fmt.Sprintf("joined as %s in %.1fs", role, time.Since(started).Seconds()))
+	}
+	return nil
+}
+
+// waitReady waits until the swarm knows every host, by its name, as ready and
+// active, and each manager as reachable.
+func (s *Swarm) waitReady(ctx context.Context, timeout time.Duration) error {
+	return until(ctx, timeout, "wait for all nodes to be ready", func(ctx context.Context) error {
+		return s.Healthy(ctx)
+	})
+}
+
+// Healthy says what is wrong with the swarm: a node that is not ready, a
+// manager that is not reachable, no leader.
+func (s *Swarm) Healthy(ctx context.Context) error {
+	engine, _, err := s.Manager(ctx)
+	if err != nil {
+		return err
+	}
+	listed, err := engine.NodeList(ctx, swarm.NodeListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the nodes: %w", err)
+	}
+	byName := map[string]swarm.Node{}
+	leader := false
+	for _, n := range listed {
+		byName[n.Description.Hostname] = n
+		leader = leader || n.ManagerStatus != nil && n.ManagerStatus.Leader
+	}
+	var problems *multierror.Error
+	for _, n := range s.nodes {
+		got, ok := byName[n.Name()]
+		switch {
+		case !ok:
+			problems = multierror.Append(problems, fmt.Errorf("%s is not in the swarm", n.Name()))
+		case got.Status.State != swarm.NodeStateReady || got.Spec.Availability != swarm.NodeAvailabilityActive:
+			problems = multierror.Append(problems, fmt.Errorf("%s is %s and %s: %s", n.Name(), got.Status.State, got.Spec.Availability, got.Status.Message))
+		case n.Manager && (got.ManagerStatus == nil || got.ManagerStatus.Reachability != swarm.ReachabilityReachable):
+			problems = multierror.Append(problems, fmt.Errorf("%s is not a reachable manager", n.Name()))
+		default:
+			n.ID = got.ID
+		}
+	}
+	if !leader {
+		problems = multierror.Append(problems, errors.New("the swarm has no leader"))
+	}
+	return problems.ErrorOrNil()
+}
+
+func (s *Swarm) ensureNetwork(ctx context.Context, name string) error {
+	engine, host, err := s.Manager(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = engine.NetworkCreate(ctx, name, network.CreateOptions{Driver: "overlay", Attachable: true, Scope: "swarm"})
+	if err != nil {
+		return fmt.Errorf("%s: create network %s: %w", host, name, err)
+	}
+	return nil
+}
+
+// Nodes are the swarm's nodes in the order of the hosts.
+func (s *Swarm) Nodes() []*Node { return s.nodes }
+
+// Node finds a node by its host's name; nil if there is none.
+func (s *Swarm) Node(name string) *Node {
+	for _, n := range s.nodes {
+		if n.Name() == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// Manager returns the engine of a manager that answers, and its host's name.
+func (s *Swarm) Manager(ctx context.Context) (*client.Client, string, error) {
+	var problems *multierror.Error
+	for _, n := range s.nodes {
+		if !n.Manager {
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, 15*time.Second)
+		_, err := n.Engine.Ping(try)
+		cancel()
+		if err == nil {
+			return n.Engine, n.Name(), nil
+		}
+		problems = multierror.Append(problems, fmt.Errorf("%s: %w", n.Name(), err))
+	}
+	return nil, "", fmt.Errorf("no manager answers: %w", problems.ErrorOrNil())
+}
+
+// Leader is the name of the host that leads now; empty if none does.
+func (s *Swarm) Leader(ctx context.Context) (string, error) {
+	engine, _, err := s.Manager(ctx)
+	if err != nil {
+		return "", err
+	}
+	listed, err := engine.NodeList(ctx, swarm.NodeListOptions{})
+	if err != nil {
+		return "", fmt.Errorf("list the nodes: %w", err)
+	}
+	for _, n := range listed {
+		if n.ManagerStatus != nil && n.ManagerStatus.Leader {
+			return n.Description.Hostname, nil
+		}
+	}
+	return "", nil
+}
+
+// IngressAddresses returns, by host, the address that the host's ingress
+// sandbox has on the ingress network: what a container sees as the source of
+// everything that came in through the mesh on that host. A host whose sandbox
+// has none is missing from the map.
+func (s *Swarm) IngressAddresses(ctx context.Context) (map[string]netip.Addr, error) {
+	all := map[string]netip.Addr{}
+	for _, n := range s.nodes {
+		inspected, err := n.Engine.NetworkInspect(ctx, "ingress", network.InspectOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("%s: inspect the ingress network: %w", n.Name(), err)
+		}
+		sandbox, ok := inspected.Containers["ingress-sbox"]
+		if !ok {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(sandbox.IPv4Address)
+		if err != nil {
+			return nil, fmt.Errorf("%s: address of the ingress sandbox: %w", n.Name(), err)
+		}
+		all[n.Name()] = prefix.Addr()
+	}
+	return all, nil
+}
+
+// Close ends the connections to the engines; the swarm goes on.
+func (s *Swarm) Close() error {
+	var problems *multierror.Error
+	for _, n := range s.nodes {
+		if err := n.Engine.Close(); err != nil {
+			problems = multierror.Append(problems, fmt.Errorf("%s: close the engine client: %w", n.Name(), err))
+		}
+	}
+	return problems.ErrorOrNil()
+}
+
+// until tries until a condition holds. At the deadline its error is the last
+// attempt's: that is the reason, the deadline alone would say nothing.
+func until(ctx context.Context, timeout time.Duration, what string, try func(context.Context) error) error {
+	deadline, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		err := try(deadline)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-deadline.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+			}
+			return fmt.Errorf("%s: not within %s: %w", what, timeout, err)
+		case <-tick.C:
+		}
+	}
+}

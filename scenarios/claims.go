@@ -1,0 +1,112 @@
+package scenarios
+
+import (
+	"slices"
+
+	"github.com/hiveproof/hiveproof/probes"
+	"github.com/hiveproof/hiveproof/scenarios/recipe"
+)
+
+// Claim is a sentence of the guide that a machine can check.
+type Claim struct {
+	ID    string
+	Text  string
+	Guide string // the guide's section that makes it
+	Axes  string // what it applies to, for people
+
+	// Applies says whether a service's axes derive the claim.
+	Applies func(recipe.Axes) bool
+	// Judgeable says whether there is anything to judge on a service that does not derive it.
+	Judgeable func(recipe.Axes) bool
+	judge     func(*Observations, string) probes.Judgement
+}
+
+// Claims returns every claim in the order of reports.
+func Claims() []Claim { return slices.Clone(claims) }
+
+func published(a recipe.Axes) bool { return a.Publish != recipe.Internal }
+
+// claims are those of DESIGN.md's table that this version can judge.
+var claims = []Claim{
+	{
+		ID:    "mesh/every-host-answers",
+		Text:  "each published port answers on every host, also where no task runs",
+		Guide: "公開軸 / メッシュルーティング",
+		Axes:  "mesh",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.Mesh
+		},
+		Judgeable: published,
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.EveryHostAnswers(o.every(service))
+		},
+	},
+	{
+		ID:    "mesh/source-hidden",
+		Text:  "the container sees the ingress address of the host that was asked, never the client's",
+		Guide: "公開軸 / メッシュルーティング",
+		Axes:  "mesh",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.Mesh
+		},
+		Judgeable: published,
+		judge:     func(o *Observations, service string) probes.Judgement { return probes.SourceHidden(o.hidden(service)) },
+	},
+	{
+		ID:    "mesh/balances",
+		Text:  "over fresh connections every replica serves, within the expected spread",
+		Guide: "公開軸 / メッシュルーティング",
+		Axes:  "mesh + scalable",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.Mesh && a.Balance == recipe.Scalable
+		},
+		Judgeable: published,
+		judge:     func(o *Observations, service string) probes.Judgement { return probes.Balances(o.balances(service)) },
+	},
+	{
+		ID:    "one-to-one/every-host-has-one",
+		Text:  "one task runs on each host",
+		Guide: "負荷分散軸 / グローバル",
+		Axes:  "one-to-one",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.OneToOne
+		},
+		Judgeable: published,
+		judge:     func(o *Observations, service string) probes.Judgement { return probes.EveryHostHasOne(o.one(service)) },
+	},
+	{
+		ID:    "one-to-one/source-kept",
+		Text:  "the container sees the client's own address, over TCP and UDP",
+		Guide: "公開軸 / 一対一ルーティング",
+		Axes:  "one-to-one",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.OneToOne
+		},
+		Judgeable: published,
+		judge:     func(o *Observations, service string) probes.Judgement { return probes.SourceKept(o.kept(service)) },
+	},
+	{
+		ID:    "one-to-one/local-task-answers",
+		Text:  "what is sent to a host is served by the task on that host",
+		Guide: "公開軸 / 一対一ルーティング",
+		Axes:  "one-to-one",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.OneToOne
+		},
+		Judgeable: published,
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.LocalTaskAnswers(o.local(service))
+		},
+	},
+	{
+		ID:    "internal/not-exposed",
+		Text:  "no host answers on an internal service's ports",
+		Guide: "公開軸 / 内部サービス",
+		Axes:  "internal",
+		Applies: func(a recipe.Axes) bool {
+			return a.Publish == recipe.Internal
+		},
+		Judgeable: func(recipe.Axes) bool { return true },
+		judge:     func(o *Observations, service string) probes.Judgement { return probes.NotExposed(o.exposed(service)) },
+	},
+}

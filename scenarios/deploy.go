@@ -1,0 +1,218 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	dswarm "github.com/docker/docker/api/types/swarm"
+	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/agentimage"
+	"github.com/hiveproof/hiveproof/provision/swarm"
+	"github.com/hiveproof/hiveproof/scenarios/recipe"
+)
+
+// standIns maps the images that the guide's recipes name to the agent's images
+// that take their place, in the form of hive-builder's tag-mapping.json.
+var standIns = recipe.TagMapping{
+	"procube/powerdns:latest": "hiveproof/agent:dns",
+	"mariadb:10.4":            "hiveproof/agent:mariadb",
+}
+
+// deployment is a recipe in the terms of the engine.
+type deployment struct {
+	Specs    []dswarm.ServiceSpec
+	Networks map[string]network.CreateOptions
+	Images   map[string]string // service -> image that runs
+	Notes    []string          // where it departs from the recipe
+}
+
+// plan maps a recipe to the engine's terms as hive-builder's deploy step does:
+// the hostname is the service's name, and every server is in the hosts file.
+func plan(r *recipe.Recipe, hosts []provision.Host, images recipe.TagMapping) (*deployment, error) {
+	d := &deployment{Networks: map[string]network.CreateOptions{}, Images: map[string]string{}}
+	for _, n := range r.Networks {
+		if n.IPAM != nil {
+			d.Notes = append(d.Notes, fmt.Sprintf("network %s: its ipam settings are left to the engine", n.Name))
+		}
+		d.Networks[n.Name] = network.CreateOptions{Driver: n.Driver, Options: n.DriverOpts.Map(), Attachable: true, Scope: "swarm"}
+	}
+	for _, s := range r.Services {
+		spec, err := d.service(s, hosts, images)
+		if err != nil {
+			return nil, err
+		}
+		d.Specs = append(d.Specs, spec)
+	}
+	return d, nil
+}
+
+func (d *deployment) service(s *recipe.Service, hosts []provision.Host, images recipe.TagMapping) (dswarm.ServiceSpec, error) {
+	ref := s.Image.Ref()
+	image, mapped := images[ref]
+	if !mapped {
+		return dswarm.ServiceSpec{}, fmt.Errorf("service %s: nothing stands in for its image %s", s.Name, ref)
+	}
+	d.Images[s.Name] = image
+	if len(s.Image.Roles) > 0 || len(s.InitializeRoles) > 0 {
+		d.Notes = append(d.Notes, fmt.Sprintf("%s: its build and initialise roles are not run: %s stands in for %s", s.Name, image, ref))
+	}
+	c := &dswarm.ContainerSpec{
+		Image:    image,
+		Hostname: s.Name,
+		Command:  s.Entrypoint,
+		Args:     s.Command,
+		User:     s.User,
+		Dir:      s.WorkingDir,
+		Labels:   s.Labels.Map(),
+		Sysctls:  s.Sysctls.Map(),
+		Env:      environment(s),
+		// A registry is never asked, so the engine has no digest to pin.
+		CapabilityAdd: s.CapAdd, CapabilityDrop: s.CapDrop,
+		Mounts: d.mounts(s),
+	}
+	for _, h := range hosts {
+		c.Hosts = append(c.Hosts, h.Addr().String()+" "+h.Name())
+	}
+	for _, h := range s.Hosts {
+		c.Hosts = append(c.Hosts, h.Value+" "+h.Name)
+	}
+	if s.StopGracePeriod > 0 {
+		c.StopGracePeriod = &s.StopGracePeriod
+	}
+	if len(s.DNS) > 0 {
+		c.DNSConfig = &dswarm.DNSConfig{Nameservers: s.DNS}
+	}
+	if h := s.Healthcheck; h != nil {
+		c.Healthcheck = &container.HealthConfig{
+			Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
+		}
+	}
+	spec := dswarm.ServiceSpec{
+		Annotations: dswarm.Annotations{Name: s.Name, Labels: s.Labels.Map()},
+		TaskTemplate: dswarm.TaskSpec{
+			ContainerSpec: c,
+			Placement: &dswarm.Placement{
+				Constraints: s.Placement.Constraints,
+				MaxReplicas: uint64(s.Placement.MaxPerNode),
+			},
+			RestartPolicy: restart(s.RestartConfig),
+			Resources:     resources(s),
+		},
+		EndpointSpec: &dswarm.EndpointSpec{Mode: dswarm.ResolutionMode(s.EndpointMode)},
+	}
+	for _, n := range s.Networks {
+		spec.TaskTemplate.Networks = append(spec.TaskTemplate.Networks,
+			dswarm.NetworkAttachmentConfig{Target: n.Name, Aliases: n.Aliases})
+	}
+	for _, p := range s.Placement.Spread {
+		spec.TaskTemplate.Placement.Preferences = append(spec.TaskTemplate.Placement.Preferences,
+			dswarm.PlacementPreference{Spread: &dswarm.SpreadOver{SpreadDescriptor: p}})
+	}
+	for _, p := range s.Ports {
+		spec.EndpointSpec.Ports = append(spec.EndpointSpec.Ports, dswarm.PortConfig{
+			Protocol: dswarm.PortConfigProtocol(p.Protocol), TargetPort: uint32(p.Target),
+			PublishedPort: uint32(p.Published), PublishMode: dswarm.PortConfigPublishMode(p.Mode),
+		})
+	}
+	if s.Mode == recipe.ModeGlobal {
+		spec.Mode.Global = &dswarm.GlobalService{}
+	} else {
+		replicas := uint64(s.Replicas)
+		spec.Mode.Replicated = &dswarm.ReplicatedService{Replicas: &replicas}
+	}
+	return spec, nil
+}
+
+// environment is the recipe's, and what the agent needs to say who it is; the
+// engine fills in the templates for each task.
+func environment(s *recipe.Service) []string {
+	var env []string
+	for _, p := range s.Environment {
+		env = append(env, p.Name+"="+p.Value)
+	}
+	return append(env,
+		"HIVEPROOF_SERVICE={{.Service.Name}}",
+		"HIVEPROOF_TASK={{.Task.ID}}",
+		"HIVEPROOF_SLOT={{.Task.Slot}}",
+		"HIVEPROOF_NODE={{.Node.Hostname}}",
+	)
+}
+
+func restart(r *recipe.RestartConfig) *dswarm.RestartPolicy {
+	if r == nil {
+		return nil
+	}
+	p := &dswarm.RestartPolicy{Condition: dswarm.RestartPolicyCondition(r.Condition)}
+	if r.Delay > 0 {
+		p.Delay = &r.Delay
+	}
+	if r.Window > 0 {
+		p.Window = &r.Window
+	}
+	if r.MaxAttempts > 0 {
+		attempts := uint64(r.MaxAttempts)
+		p.MaxAttempts = &attempts
+	}
+	return p
+}
+
+func resources(s *recipe.Service) *dswarm.ResourceRequirements {
+	if s.MemLimit == 0 && s.CPULimit == 0 {
+		return nil
+	}
+	return &dswarm.ResourceRequirements{Limits: &dswarm.Limit{
+		MemoryBytes: s.MemLimit, NanoCPUs: int64(s.CPULimit * float64(time.Second)), // nano-CPUs: 1e9 is one CPU
+	}}
+}
+
+// mounts are the volumes that this version can provide; the others are noted.
+func (d *deployment) mounts(s *recipe.Service) []mount.Mount {
+	var all []mount.Mount
+	for _, v := range s.Volumes {
+		if kind := v.Storage(); kind != "" {
+			d.Notes = append(d.Notes, fmt.Sprintf("%s: volume %s (%s) is not provisioned yet: the service runs without it", s.Name, v.Source, kind))
+			continue
+		}
+		all = append(all, mount.Mount{Type: mount.Type(v.Type), Source: v.Source, Target: v.Target, ReadOnly: v.ReadOnly})
+	}
+	return all
+}
+
+// listens are the ports that a service's image listens on, by container port.
+func listens(image string) []agentimage.Listen {
+	for _, t := range agentimage.Tags() {
+		if t.Name == image {
+			return t.Listens
+		}
+	}
+	return nil
+}
+
+// appOf is what is spoken on a container's port.
+func appOf(image string, port int, proto string) string {
+	for _, l := range listens(image) {
+		if l.Port == port && l.Proto == proto {
+			return l.App
+		}
+	}
+	return "echo"
+}
+
+// names are the services of a deployment.
+func (d *deployment) names() []string {
+	return slices.Sorted(maps.Keys(d.Images))
+}
+
+// apply creates the networks and services.
+func (d *deployment) apply(ctx context.Context, s *swarm.Swarm) error {
+	if err := s.EnsureNetworks(ctx, d.Networks); err != nil {
+		return err
+	}
+	return s.Create(ctx, d.Specs)
+}

@@ -1,0 +1,110 @@
+package scenarios
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/swarm"
+	"github.com/hiveproof/hiveproof/reports"
+)
+
+// capture starts recording packets; stop enters the file in the evidence. A
+// provider that cannot record gives nil.
+func (s *scenarioRun) capture() (stop func() error, err error) {
+	recorder, ok := s.Site.Cluster.(provision.Recorder)
+	if !ok || !provision.Has(s.Site.Cluster, provision.Capture) {
+		s.out.Notes = append(s.out.Notes, "no packets are recorded: the provider cannot")
+		return nil, nil
+	}
+	abs, rel, err := s.Store.EvidencePath(s.planned.Scenario.ID, "packets.pcapng")
+	if err != nil {
+		return nil, err
+	}
+	end, err := recorder.StartCapture(abs)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		stats, err := end()
+		if err != nil {
+			return err
+		}
+		title := fmt.Sprintf("packets: %d frames in %.0fs, one interface a port", stats.Frames, stats.Duration.Seconds())
+		if stats.Lost > 0 {
+			title += fmt.Sprintf(", %d more not recorded", stats.Lost)
+		}
+		if stats.Truncated {
+			title += ", ends early at the size limit"
+		}
+		s.out.Evidence = append(s.out.Evidence, reports.Evidence{Path: rel, Title: title, Kind: "pcapng"})
+		return nil
+	}, nil
+}
+
+// evidence writes what describes the site, and every observation.
+func (s *scenarioRun) evidence(ctx context.Context, d *deployment, o *Observations) error {
+	var problems *multierror.Error
+	documents, err := s.Site.Swarm.DumpServices(ctx, d.names())
+	if err != nil {
+		problems = multierror.Append(problems, err)
+	}
+	hosts, err := s.Site.Swarm.DumpHosts(ctx)
+	if err != nil {
+		problems = multierror.Append(problems, err)
+	}
+	documents = append(documents, hosts...)
+	if o != nil {
+		doc, err := observationDocuments(o)
+		if err != nil {
+			problems = multierror.Append(problems, err)
+		}
+		documents = append(documents, doc...)
+	}
+	for _, doc := range documents {
+		if err := s.write(doc); err != nil {
+			problems = multierror.Append(problems, err)
+		}
+	}
+	return problems.ErrorOrNil()
+}
+
+func (s *scenarioRun) write(doc swarm.Document) error {
+	abs, rel, err := s.Store.EvidencePath(s.planned.Scenario.ID, doc.Name)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(abs, doc.Text, 0o644); err != nil {
+		return fmt.Errorf("write evidence: %w", err)
+	}
+	kind := "text"
+	if json.Valid(doc.Text) {
+		kind = "json"
+	}
+	s.out.Evidence = append(s.out.Evidence, reports.Evidence{Path: rel, Title: doc.Title, Kind: kind})
+	return nil
+}
+
+// observationDocuments are the observations as the checkers got them, so that a
+// verdict can be judged again by anybody.
+func observationDocuments(o *Observations) ([]swarm.Document, error) {
+	state, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the observations: %w", err)
+	}
+	var lines bytes.Buffer
+	enc := json.NewEncoder(&lines)
+	for _, x := range o.all {
+		if err := enc.Encode(x); err != nil {
+			return nil, fmt.Errorf("write the observations: %w", err)
+		}
+	}
+	return []swarm.Document{
+		{Name: "observations.json", Title: "what was observed: hosts, clients, tasks, ingress addresses, ports", Text: state},
+		{Name: "exchanges.jsonl", Title: "every exchange, one a line", Text: lines.Bytes()},
+	}, nil
+}

@@ -1,0 +1,243 @@
+package scenarios
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hiveproof/hiveproof/probes"
+	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/swarm"
+	"github.com/hiveproof/hiveproof/reports"
+	"github.com/hiveproof/hiveproof/scenarios/recipe"
+)
+
+const (
+	// samples is how often each client asks each published port of each host.
+	// Three hosts and clients make 72 a protocol: enough to judge the spread over
+	// a handful of replicas, and a few seconds under emulation.
+	samples = 8
+	// exposureSamples is the same for ports on which nothing should answer.
+	exposureSamples = 2
+	exchangeTimeout = 10 * time.Second
+	agentPath       = "/hiveproof-agent" // inside the agent's images
+)
+
+// Observations are what was seen of one deployed scenario.
+type Observations struct {
+	Hosts    []string                        `json:"hosts"`
+	Clients  []probes.Client                 `json:"clients"`
+	Tasks    []swarm.Task                    `json:"tasks"`
+	Ingress  map[string]netip.Addr           `json:"ingress"` // host -> address of its ingress sandbox
+	Services map[string]*ServiceObservations `json:"services"`
+	Leader   string                          `json:"leader"`
+	all      []probes.Exchange               // every exchange of the probes, for the evidence
+	replicas map[string]int                  // wanted tasks of a service
+}
+
+// ServiceObservations are those of one service.
+type ServiceObservations struct {
+	Endpoints []probes.Endpoint `json:"endpoints"`         // published ports, on every host
+	Hidden    []probes.Endpoint `json:"hidden,omitempty"`  // ports of an internal service, on every host
+	Published []probes.Exchange `json:"-"`                 // answers from Endpoints
+	Exposure  []probes.Exchange `json:"-"`                 // what came back from Hidden
+	Listens   []probes.Exchange `json:"listens,omitempty"` // asked from inside the container
+}
+
+// endpoints lists a service's ports on every host: the published ones, and those
+// that its image listens on without publishing them.
+func (d *deployment) endpoints(svc *recipe.Service, hosts []provision.Host) (published, hidden []probes.Endpoint) {
+	image := d.Images[svc.Name]
+	for _, h := range hosts {
+		for _, p := range svc.Ports {
+			published = append(published, probes.Endpoint{
+				Service: svc.Name, Host: h.Name(), Proto: string(p.Protocol),
+				Addr: netip.AddrPortFrom(h.Addr(), uint16(p.Published)),
+				App:  appOf(image, p.Target, string(p.Protocol)),
+			})
+		}
+		if len(svc.Ports) > 0 {
+			continue
+		}
+		for _, l := range listens(image) {
+			hidden = append(hidden, probes.Endpoint{
+				Service: svc.Name, Host: h.Name(), Proto: l.Proto, App: l.App,
+				Addr: netip.AddrPortFrom(h.Addr(), uint16(l.Port)),
+			})
+		}
+	}
+	return published, hidden
+}
+
+// clientNetwork returns the places to speak from.
+func (s *scenarioRun) clients() ([]provision.Client, error) {
+	network, ok := s.Site.Cluster.(provision.ClientNetwork)
+	if !ok || !provision.Has(s.Site.Cluster, provision.Clients) {
+		return nil, fmt.Errorf("this provider lacks the capability %q", provision.Clients)
+	}
+	return network.Clients(), nil
+}
+
+func asProbe(c provision.Client) probes.Client {
+	return probes.Client{Name: c.Name(), Addr: c.Addr(), Network: c.Network()}
+}
+
+// settle waits until every published port has answered each client once. A
+// running task is not yet a reachable one: the other hosts learn of it a moment
+// later. A port that never answers is no error here; the claims will say it.
+func (s *scenarioRun) settle(ctx context.Context, d *deployment) error {
+	clients, err := s.clients()
+	if err != nil {
+		return err
+	}
+	var waiting []probes.Ask
+	for _, svc := range s.planned.Recipe.Services {
+		published, _ := d.endpoints(svc, s.Site.Cluster.Hosts())
+		for _, c := range clients {
+			for _, e := range published {
+				waiting = append(waiting, ask(c, e))
+			}
+		}
+	}
+	deadline := time.Now().Add(settleTimeout)
+	total := len(waiting)
+	for len(waiting) > 0 && time.Now().Before(deadline) {
+		got := probes.Collect(ctx, waiting, probes.Options{Timeout: 3 * time.Second})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var silent []probes.Ask
+		for _, x := range got {
+			if x.Outcome != probes.Answered {
+				i := slices.IndexFunc(waiting, func(a probes.Ask) bool { return a.Client == x.Client && a.Endpoint == x.Endpoint })
+				silent = append(silent, waiting[i])
+			}
+		}
+		waiting = silent
+		s.event(reports.Event{Kind: reports.KindProgress, Phase: "settle", Done: total - len(waiting), Total: total, Message: "ports answer"})
+	}
+	return nil
+}
+
+func ask(c provision.Client, e probes.Endpoint) probes.Ask {
+	return probes.Ask{Client: asProbe(c), Endpoint: e, Dialer: c}
+}
+
+// observe asks every port from every client and reads the swarm's own state.
+func (s *scenarioRun) observe(ctx context.Context, d *deployment) (*Observations, error) {
+	clients, err := s.clients()
+	if err != nil {
+		return nil, err
+	}
+	o := &Observations{Services: map[string]*ServiceObservations{}, replicas: map[string]int{}}
+	for _, h := range s.Site.Cluster.Hosts() {
+		o.Hosts = append(o.Hosts, h.Name())
+	}
+	for _, c := range clients {
+		o.Clients = append(o.Clients, asProbe(c))
+	}
+	if o.Tasks, err = s.Site.Swarm.Tasks(ctx, d.names()...); err != nil {
+		return nil, err
+	}
+	if o.Ingress, err = s.Site.Swarm.IngressAddresses(ctx); err != nil {
+		return nil, err
+	}
+	if o.Leader, err = s.Site.Swarm.Leader(ctx); err != nil {
+		return nil, err
+	}
+
+	var asks []probes.Ask
+	for _, svc := range s.planned.Recipe.Services {
+		so := &ServiceObservations{}
+		so.Endpoints, so.Hidden = d.endpoints(svc, s.Site.Cluster.Hosts())
+		o.Services[svc.Name] = so
+		for i := range s.out.Services {
+			if s.out.Services[i].Name == svc.Name {
+				s.out.Services[i].Tasks = len(o.running(svc.Name))
+			}
+		}
+		for _, group := range []struct {
+			endpoints []probes.Endpoint
+			times     int
+		}{{so.Endpoints, samples}, {so.Hidden, exposureSamples}} {
+			for range group.times {
+				for _, e := range group.endpoints {
+					for _, c := range clients {
+						asks = append(asks, ask(c, e))
+					}
+				}
+			}
+		}
+		if len(so.Hidden) > 0 {
+			so.Listens = s.listensInside(ctx, o.running(svc.Name), so.Hidden)
+		}
+	}
+	done := 0
+	got := probes.Collect(ctx, asks, probes.Options{Timeout: exchangeTimeout, Progress: func(probes.Exchange) {
+		done++
+		s.event(reports.Event{Kind: reports.KindProgress, Phase: "probe", Done: done, Total: len(asks), Message: "exchanges"})
+	}})
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	o.all = got
+	for _, x := range got {
+		so := o.Services[x.Endpoint.Service]
+		if slices.Contains(so.Hidden, x.Endpoint) {
+			so.Exposure = append(so.Exposure, x)
+		} else {
+			so.Published = append(so.Published, x)
+		}
+	}
+	return o, nil
+}
+
+// listensInside asks an internal service's ports from within its own container:
+// silence outside only means something where there is something to hear.
+func (s *scenarioRun) listensInside(ctx context.Context, tasks []swarm.Task, hidden []probes.Endpoint) []probes.Exchange {
+	var all []probes.Exchange
+	asked := map[string]bool{}
+	for _, t := range tasks {
+		for _, e := range hidden {
+			key := fmt.Sprint(t.ID, e.Addr.Port(), e.Proto)
+			if asked[key] {
+				continue
+			}
+			asked[key] = true
+			local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), e.Addr.Port())
+			x := probes.Exchange{Endpoint: e, Outcome: probes.Failed, Start: time.Now()}
+			out, err := s.Site.Swarm.Exec(ctx, t, fmt.Sprintf("%s probe --app %s --proto %s %s", agentPath, e.App, e.Proto, local))
+			if jsonErr := json.Unmarshal(out, &x); jsonErr != nil && err == nil {
+				err = jsonErr
+			}
+			if err != nil && x.Outcome == probes.Failed {
+				x.Err = err.Error()
+			}
+			x.Client = probes.Client{Name: "inside " + t.Service, Addr: local.Addr(), Network: "container"}
+			x.Endpoint.Service, x.Endpoint.Host, x.Endpoint.Addr = t.Service, t.Node, local
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
+// running are a service's tasks that run.
+func (o *Observations) running(service string) []swarm.Task {
+	return slices.DeleteFunc(slices.Clone(o.Tasks), func(t swarm.Task) bool { return t.Service != service || !t.Running() })
+}
+
+// controls are answered questions of the same clients to the same hosts, put to
+// the scenario's published services.
+func (o *Observations) controls() []probes.Exchange {
+	var all []probes.Exchange
+	for _, so := range o.Services {
+		for _, x := range so.Published {
+			x.Endpoint.Control = true
+			all = append(all, x)
+		}
+	}
+	return all
+}

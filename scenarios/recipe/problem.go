@@ -1,0 +1,102 @@
+package recipe
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Position is a place in a file. Line and Column count from 1, Column in
+// characters. The zero Position means that nothing in a file says it, such as a
+// default.
+type Position struct {
+	File         string
+	Line, Column int
+}
+
+// IsValid reports whether p is a place in a file.
+func (p Position) IsValid() bool { return p.Line > 0 }
+
+// String gives "file:line:column", and "-" for the zero Position.
+func (p Position) String() string {
+	if !p.IsValid() {
+		return "-"
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
+
+// Problem is one thing that is wrong with a file.
+type Problem struct {
+	File         string
+	Line, Column int
+	Service      string // empty outside the services
+	Rule         string // ID of the lint rule that found it; empty for what the parser itself refuses
+	Message      string
+}
+
+// Error gives "file:line:column: message".
+func (p Problem) Error() string {
+	return p.Position().String() + ": " + p.Message
+}
+
+// Position is where the problem is.
+func (p Problem) Position() Position {
+	return Position{File: p.File, Line: p.Line, Column: p.Column}
+}
+
+// Problems is everything that is wrong with a file, sorted by position.
+// errors.As finds it in what Parse returns.
+type Problems []Problem
+
+// Error lists the problems, one a line.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.As find a single Problem.
+func (ps Problems) Unwrap() []error {
+	errs := make([]error, len(ps))
+	for i, p := range ps {
+		errs[i] = p
+	}
+	return errs
+}
+
+// complaints collects problems while a file is read. The same sentence about
+// the same place is kept once: an anchor may be read through many aliases.
+type complaints struct {
+	list Problems
+	seen map[Problem]bool
+}
+
+func (c *complaints) add(p Problem) {
+	key := p
+	key.Service = ""
+	if c.seen[key] {
+		return
+	}
+	if c.seen == nil {
+		c.seen = make(map[Problem]bool)
+	}
+	c.seen[key] = true
+	c.list = append(c.list, p)
+}
+
+// err gives the problems in the order of the file, or nil if there are none.
+func (c *complaints) err() error {
+	if len(c.list) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(c.list, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column))
+	})
+	return c.list
+}

@@ -1,0 +1,205 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/swarm"
+	"github.com/hiveproof/hiveproof/reports"
+	"github.com/hiveproof/hiveproof/scenarios/recipe"
+)
+
+// Site is where scenarios run: a cluster and the swarm on it.
+type Site struct {
+	Cluster provision.Cluster
+	Swarm   *swarm.Swarm
+}
+
+// Limits of one scenario's phases.
+const (
+	convergeTimeout = 5 * time.Minute
+	settleTimeout   = 90 * time.Second
+	removeTimeout   = 2 * time.Minute
+	// evidenceTimeout also bounds what is still collected after an interruption.
+	evidenceTimeout = 60 * time.Second
+)
+
+// Runner runs a plan and records it in a result as it goes.
+type Runner struct {
+	Site  Site
+	Store *reports.Store
+	Sink  reports.Sink
+	// Result is filled in and saved after every claim. The caller owns it again when Run returns.
+	Result *reports.Result
+}
+
+// Run runs the plan's scenarios one after another. Claims and failures of the
+// lab are in the result; the error is of what could not be recorded or cleaned
+// up. When ctx ends, what has been judged stands, the rest is not-run, and the
+// site is cleaned all the same.
+func (r *Runner) Run(ctx context.Context, plan *Plan) error {
+	for _, p := range plan.Scenarios {
+		r.Result.Scenarios = append(r.Result.Scenarios, r.listed(p))
+	}
+	if err := r.Store.Save(r.Result); err != nil {
+		return err
+	}
+	var problems *multierror.Error
+	for i, p := range plan.Scenarios {
+		if ctx.Err() != nil {
+			break
+		}
+		run := &scenarioRun{Runner: r, planned: p, out: &r.Result.Scenarios[i]}
+		if err := run.do(ctx); err != nil {
+			problems = multierror.Append(problems, err)
+		}
+	}
+	return problems.ErrorOrNil()
+}
+
+// listed is a scenario before it has run: all of its claims are not-run.
+func (r *Runner) listed(p Planned) reports.Scenario {
+	s := reports.Scenario{ID: p.Scenario.ID, Title: p.Scenario.Title, Recipe: p.Scenario.Recipe, Verdict: reports.NotRun}
+	for _, svc := range p.Recipe.Services {
+		axes := recipe.Classify(svc, len(r.Site.Cluster.Hosts()))
+		s.Services = append(s.Services, reports.Service{
+			Name: svc.Name, Image: svc.Image.Ref(), RunAs: standIns[svc.Image.Ref()],
+			Balance: string(axes.Balance), Volume: string(axes.Volume), Publish: string(axes.Publish),
+		})
+	}
+	for _, c := range p.Claims {
+		s.Claims = append(s.Claims, reports.Claim{
+			ID: c.Claim.ID, Service: c.Service, Text: c.Claim.Text, Guide: c.Claim.Guide, Control: c.Control,
+			Verdict: reports.NotRun, Reason: "the run ended before this claim was judged",
+		})
+	}
+	return s
+}
+
+// scenarioRun is one scenario under way.
+type scenarioRun struct {
+	*Runner
+	planned Planned
+	out     *reports.Scenario
+	started time.Time
+}
+
+// errInterrupted marks a scenario that ended because the run did.
+var errInterrupted = errors.New("interrupted")
+
+func (s *scenarioRun) do(ctx context.Context) error {
+	s.started = time.Now()
+	s.out.Timings = map[string]float64{}
+	var problems *multierror.Error
+	keep := func(err error) {
+		if err != nil {
+			problems = multierror.Append(problems, fmt.Errorf("scenario %s: %w", s.planned.Scenario.ID, err))
+		}
+	}
+	s.event(reports.Event{Kind: reports.KindPhaseStart, Phase: "scenario"})
+	stopCapture, err := s.capture()
+	keep(err)
+
+	var observations *Observations
+	d, err := plan(s.planned.Recipe, s.Site.Cluster.Hosts(), standIns)
+	if err == nil {
+		s.out.Notes = append(s.out.Notes, d.Notes...)
+		err = s.phase("deploy", func() error { return s.deploy(ctx, d) })
+	}
+	if err == nil {
+		err = s.phase("settle", func() error { return s.settle(ctx, d) })
+	}
+	if err == nil {
+		err = s.phase("probe", func() error {
+			observations, err = s.observe(ctx, d)
+			return err
+		})
+	}
+	if stopCapture != nil {
+		keep(stopCapture())
+	}
+	if err != nil {
+		s.abandon(ctx, err)
+	} else {
+		keep(s.judge(observations))
+	}
+	// Evidence and removal go on after an interruption: the site is healed, and
+	// what was seen until then is kept.
+	if d != nil {
+		detached := context.WithoutCancel(ctx)
+		keep(s.phase("evidence", func() error {
+			limited, cancel := context.WithTimeout(detached, evidenceTimeout)
+			defer cancel()
+			return s.evidence(limited, d, observations)
+		}))
+		err := s.phase("remove", func() error { return s.Site.Swarm.Remove(detached, d.names(), removeTimeout) })
+		if err != nil {
+			s.Result.Run.Cleanup = append(s.Result.Run.Cleanup, fmt.Sprintf("scenario %s: %v", s.planned.Scenario.ID, err))
+		}
+	}
+	s.out.DurationS = time.Since(s.started).Seconds()
+	keep(s.Store.Save(s.Result))
+	s.event(reports.Event{Kind: reports.KindScenario, Verdict: s.out.Verdict, Message: s.out.Reason, ElapsedS: s.out.DurationS})
+	return problems.ErrorOrNil()
+}
+
+func (s *scenarioRun) event(e reports.Event) {
+	e.Scenario = s.planned.Scenario.ID
+	s.Sink.Event(e)
+}
+
+// phase times a step and reports it.
+func (s *scenarioRun) phase(name string, step func() error) error {
+	s.event(reports.Event{Kind: reports.KindPhaseStart, Phase: name})
+	started := time.Now()
+	err := step()
+	took := time.Since(started).Seconds()
+	s.out.Timings[name] = took
+	e := reports.Event{Kind: reports.KindPhaseDone, Phase: name, ElapsedS: took}
+	if err != nil {
+		e.Verdict, e.Message = reports.Error, err.Error()
+	}
+	s.event(e)
+	return err
+}
+
+// abandon gives every claim the reason why none could be judged.
+func (s *scenarioRun) abandon(ctx context.Context, err error) {
+	verdict, reason := reports.Error, err.Error()
+	if ctx.Err() != nil {
+		verdict, reason = reports.NotRun, fmt.Sprintf("interrupted before it could be judged (%v)", context.Cause(ctx))
+	}
+	s.out.Reason = reason
+	for i := range s.out.Claims {
+		s.out.Claims[i].Verdict, s.out.Claims[i].Reason = verdict, reason
+	}
+}
+
+// deploy creates the services and waits until they run.
+func (s *scenarioRun) deploy(ctx context.Context, d *deployment) error {
+	if err := d.apply(ctx, s.Site.Swarm); err != nil {
+		return err
+	}
+	return s.Site.Swarm.WaitConverged(ctx, d.names(), convergeTimeout, func(running, desired int) {
+		s.event(reports.Event{Kind: reports.KindProgress, Phase: "deploy", Done: running, Total: desired, Message: "tasks running"})
+	})
+}
+
+// judge gives the observations to each claim's checker.
+func (s *scenarioRun) judge(o *Observations) error {
+	var problems *multierror.Error
+	for i, inst := range s.planned.Claims {
+		j := inst.Claim.judge(o, inst.Service)
+		c := &s.out.Claims[i]
+		c.Verdict, c.Reason, c.Measurements, c.Samples = j.Verdict, j.Reason, j.Measurements, j.Samples
+		if err := s.Store.Save(s.Result); err != nil {
+			problems = multierror.Append(problems, err)
+		}
+		s.event(reports.Event{Kind: reports.KindClaim, Claim: c.ID, Service: c.Service, Verdict: c.Verdict, Message: c.Reason})
+	}
+	return problems.ErrorOrNil()
+}
