@@ -23,6 +23,7 @@ const (
 	maxTokens  = 300_000
 	maxMapKeys = 4096
 	maxDepth   = 64
+	maxMarks   = 4096    // anchors and tags
 	maxNodes   = 250_000 // after the expansion of aliases
 )
 
@@ -189,7 +190,7 @@ func (b *builder) checkTokens(tokens token.Tokens) error {
 	}
 	type level struct{ column, keys int }
 	var levels []level
-	flow := 0
+	flow, marks, documents := 0, 0, 0
 	for i, tk := range tokens {
 		column := tk.Position.Column
 		switch tk.Type {
@@ -199,6 +200,13 @@ func (b *builder) checkTokens(tokens token.Tokens) error {
 			flow = max(0, flow-1)
 		case token.DocumentHeaderType, token.DocumentEndType:
 			levels, flow = levels[:0], 0
+			if documents++; documents > 2 {
+				return b.problem(b.tokenPosition(tk), "a second document; hive-builder reads files of one")
+			}
+		case token.AnchorType, token.TagType:
+			if marks++; marks > maxMarks {
+				return b.problem(b.tokenPosition(tk), "more than %d anchors and tags", maxMarks)
+			}
 		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType:
 			if flow > 0 {
 				break
@@ -279,21 +287,19 @@ func (b *builder) faultPosition(err error) Position {
 	}
 }
 
-// faultText is the message of a fault alone, without the excerpt that the parser adds.
+// faultText is the message of a fault alone. The parser's own text would add an
+// excerpt of the source, and be slow to make.
 func (b *builder) faultText(err error) string {
 	var p Problem
 	if errors.As(err, &p) {
 		return p.Message
 	}
-	text, line := err.Error(), 0
 	var y yaml.Error
-	if errors.As(err, &y) {
-		text = y.GetMessage()
-		if tk := y.GetToken(); tk != nil && tk.Position != nil {
-			line = tk.Position.Line
-		}
+	if !errors.As(err, &y) {
+		return err.Error()
 	}
-	if line > 0 && line <= len(b.lines) && strings.Contains(b.lines[line-1], "{{") {
+	text, line := y.GetMessage(), b.faultPosition(err).Line
+	if line <= len(b.lines) && strings.Contains(b.lines[line-1], "{{") {
 		text += " (a value that begins with a template must be quoted)"
 	}
 	return text
