@@ -39,8 +39,8 @@ type Endpoint struct {
 	Service string         `json:"service"`
 	Host    string         `json:"host"`
 	Addr    netip.AddrPort `json:"addr"`
-	Proto   string         `json:"proto"`            // "tcp" or "udp"
-	App     string         `json:"app"`              // "dns", "http" or "echo": what is spoken on it
+	Proto   string         `json:"proto"`             // "tcp" or "udp"
+	App     string         `json:"app"`               // "dns", "http" or "echo": what is spoken on it
 	Control bool           `json:"control,omitempty"` // asked only to show that the path works
 }
 

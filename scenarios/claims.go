@@ -38,7 +38,7 @@ var claims = []Claim{
 		},
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
-			return probes.EveryHostAnswers(o.every(service))
+			return probes.EveryHostAnswers(o.published(service), o.Hosts, o.hostsWithTask(service))
 		},
 	},
 	{
@@ -50,7 +50,9 @@ var claims = []Claim{
 			return a.Publish == recipe.Mesh
 		},
 		Judgeable: published,
-		judge:     func(o *Observations, service string) probes.Judgement { return probes.SourceHidden(o.hidden(service)) },
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.SourceHidden(o.published(service), o.Ingress)
+		},
 	},
 	{
 		ID:    "mesh/balances",
@@ -61,7 +63,9 @@ var claims = []Claim{
 			return a.Publish == recipe.Mesh && a.Balance == recipe.Scalable
 		},
 		Judgeable: published,
-		judge:     func(o *Observations, service string) probes.Judgement { return probes.Balances(o.balances(service)) },
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.Balances(o.published(service), o.taskIDs(service))
+		},
 	},
 	{
 		ID:    "one-to-one/every-host-has-one",
@@ -72,7 +76,9 @@ var claims = []Claim{
 			return a.Publish == recipe.OneToOne
 		},
 		Judgeable: published,
-		judge:     func(o *Observations, service string) probes.Judgement { return probes.EveryHostHasOne(o.one(service)) },
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.EveryHostHasOne(o.Hosts, o.tasks(service))
+		},
 	},
 	{
 		ID:    "one-to-one/source-kept",
@@ -83,7 +89,9 @@ var claims = []Claim{
 			return a.Publish == recipe.OneToOne
 		},
 		Judgeable: published,
-		judge:     func(o *Observations, service string) probes.Judgement { return probes.SourceKept(o.kept(service)) },
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.SourceKept(o.published(service))
+		},
 	},
 	{
 		ID:    "one-to-one/local-task-answers",
@@ -95,7 +103,7 @@ var claims = []Claim{
 		},
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
-			return probes.LocalTaskAnswers(o.local(service))
+			return probes.LocalTaskAnswers(o.published(service))
 		},
 	},
 	{
@@ -106,7 +114,9 @@ var claims = []Claim{
 		Applies: func(a recipe.Axes) bool {
 			return a.Publish == recipe.Internal
 		},
-		Judgeable: func(recipe.Axes) bool { return true },
-		judge:     func(o *Observations, service string) probes.Judgement { return probes.NotExposed(o.exposed(service)) },
+		Judgeable: func(a recipe.Axes) bool { return a.Publish == recipe.Internal },
+		judge: func(o *Observations, service string) probes.Judgement {
+			return probes.NotExposed(o.hidden(service))
+		},
 	},
 }

@@ -175,13 +175,27 @@ func resources(s *recipe.Service) *dswarm.ResourceRequirements {
 func (d *deployment) mounts(s *recipe.Service) []mount.Mount {
 	var all []mount.Mount
 	for _, v := range s.Volumes {
-		if kind := v.Storage(); kind != "" {
+		if kind := prepared(v); kind != "" {
 			d.Notes = append(d.Notes, fmt.Sprintf("%s: volume %s (%s) is not provisioned yet: the service runs without it", s.Name, v.Source, kind))
 			continue
 		}
 		all = append(all, mount.Mount{Type: mount.Type(v.Type), Source: v.Source, Target: v.Target, ReadOnly: v.ReadOnly})
 	}
 	return all
+}
+
+// prepared names the storage that must exist before a volume can be mounted;
+// empty if the engine makes the volume itself.
+func prepared(v *recipe.Volume) string {
+	switch {
+	case v.DRBD != nil:
+		return "DRBD"
+	case v.NFS != nil:
+		return "NFS"
+	case v.Driver != "":
+		return "driver " + v.Driver
+	}
+	return ""
 }
 
 // listens are the ports that a service's image listens on, by container port.
@@ -195,9 +209,9 @@ func listens(image string) []agentimage.Listen {
 }
 
 // appOf is what is spoken on a container's port.
-func appOf(image string, port int, proto string) string {
+func appOf(image string, port uint16, proto string) string {
 	for _, l := range listens(image) {
-		if l.Port == port && l.Proto == proto {
+		if l.Port == int(port) && l.Proto == proto {
 			return l.App
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hiveproof/hiveproof/probes"
 	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/agentimage"
 	"github.com/hiveproof/hiveproof/provision/swarm"
 	"github.com/hiveproof/hiveproof/reports"
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
@@ -23,7 +24,6 @@ const (
 	// exposureSamples is the same for ports on which nothing should answer.
 	exposureSamples = 2
 	exchangeTimeout = 10 * time.Second
-	agentPath       = "/hiveproof-agent" // inside the agent's images
 )
 
 // Observations are what was seen of one deployed scenario.
@@ -35,7 +35,6 @@ type Observations struct {
 	Services map[string]*ServiceObservations `json:"services"`
 	Leader   string                          `json:"leader"`
 	all      []probes.Exchange               // every exchange of the probes, for the evidence
-	replicas map[string]int                  // wanted tasks of a service
 }
 
 // ServiceObservations are those of one service.
@@ -132,7 +131,7 @@ func (s *scenarioRun) observe(ctx context.Context, d *deployment) (*Observations
 	if err != nil {
 		return nil, err
 	}
-	o := &Observations{Services: map[string]*ServiceObservations{}, replicas: map[string]int{}}
+	o := &Observations{Services: map[string]*ServiceObservations{}}
 	for _, h := range s.Site.Cluster.Hosts() {
 		o.Hosts = append(o.Hosts, h.Name())
 	}
@@ -209,7 +208,7 @@ func (s *scenarioRun) listensInside(ctx context.Context, tasks []swarm.Task, hid
 			asked[key] = true
 			local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), e.Addr.Port())
 			x := probes.Exchange{Endpoint: e, Outcome: probes.Failed, Start: time.Now()}
-			out, err := s.Site.Swarm.Exec(ctx, t, fmt.Sprintf("%s probe --app %s --proto %s %s", agentPath, e.App, e.Proto, local))
+			out, err := s.Site.Swarm.Exec(ctx, t, fmt.Sprintf("%s probe --app %s --proto %s %s", agentimage.Binary, e.App, e.Proto, local))
 			if jsonErr := json.Unmarshal(out, &x); jsonErr != nil && err == nil {
 				err = jsonErr
 			}

@@ -48,7 +48,13 @@ func (s Scenario) load() (*recipe.Recipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
 	}
-	r.Resolve(s.Vars)
+	unresolved, err := r.Resolve(s.Vars)
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
+	}
+	if len(unresolved) > 0 {
+		return nil, fmt.Errorf("scenario %s: a template is not resolved: %+v", s.ID, unresolved[0])
+	}
 	return r, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/hiveproof/hiveproof/provision/lab"
 	"github.com/hiveproof/hiveproof/reports"
 	"github.com/hiveproof/hiveproof/scenarios"
+	"github.com/hiveproof/hiveproof/scenarios/session"
 	"github.com/spf13/cobra"
 )
 
@@ -111,7 +112,7 @@ func newImageBuildCommand(g *globals) *cobra.Command {
 			}
 			defer unlock()
 			events := sink(quiet, false)
-			opts, err := g.labOptions(f, nil, dir, labEvents(events))
+			opts, err := g.labOptions(f, nil, dir, session.LabEvents(events))
 			if err != nil {
 				return err
 			}

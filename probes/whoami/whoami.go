@@ -3,7 +3,13 @@
 // a container; probes read it. It is the only thing the two have in common.
 package whoami
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // Answer is what a container says of itself and of the connection it was asked on.
 type Answer struct {
@@ -25,4 +31,69 @@ type Answer struct {
 	Seq uint64 `json:"seq"`
 	// Header is the HTTP request's header (HTTP only), with Host added.
 	Header map[string][]string `json:"header,omitempty"`
+}
+
+// Zone is the DNS zone that the agent answers for; a question is for NONCE.Zone
+// with type TXT. The top-level domain is one that never resolves (RFC 6761).
+const Zone = "whoami.hiveproof.test."
+
+// TXT gives the answer as attributes of a TXT record (RFC 1464), one a string,
+// readable in any packet capture. Header is left out.
+func (a *Answer) TXT() []string {
+	var all []string
+	for _, f := range a.fields() {
+		if v := f.get(); v != "" {
+			all = append(all, f.name+"="+v)
+		}
+	}
+	return all
+}
+
+// ParseTXT undoes TXT.
+func ParseTXT(attributes []string) (*Answer, error) {
+	a := new(Answer)
+	fields := a.fields()
+	for _, text := range attributes {
+		name, value, ok := strings.Cut(text, "=")
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		if !ok || i < 0 {
+			return nil, fmt.Errorf("unknown attribute %q", text)
+		}
+		if err := fields[i].set(value); err != nil {
+			return nil, fmt.Errorf("attribute %q: %w", text, err)
+		}
+	}
+	return a, nil
+}
+
+type field struct {
+	name string
+	get  func() string
+	set  func(string) error
+}
+
+func (a *Answer) fields() []field {
+	text := func(name string, p *string) field {
+		return field{name, func() string { return *p }, func(v string) error { *p = v; return nil }}
+	}
+	addr := func(name string, p *netip.AddrPort) field {
+		return field{name, func() string {
+			if !p.IsValid() {
+				return ""
+			}
+			return p.String()
+		}, func(v string) (err error) {
+			*p, err = netip.ParseAddrPort(v)
+			return err
+		}}
+	}
+	return []field{
+		text("service", &a.Service), text("task", &a.Task), text("slot", &a.Slot), text("node", &a.Node),
+		text("container", &a.Container), text("role", &a.Role), text("proto", &a.Proto), text("nonce", &a.Nonce),
+		addr("source", &a.Source), addr("local", &a.Local),
+		{"seq", func() string { return strconv.FormatUint(a.Seq, 10) }, func(v string) (err error) {
+			a.Seq, err = strconv.ParseUint(v, 10, 64)
+			return err
+		}},
+	}
 }

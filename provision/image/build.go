@@ -48,8 +48,8 @@ var Programs = map[string]string{
 	"unshare":    "util-linux",
 }
 
-// minFreeGiB is the space a build takes at its height: packages, tar, tree and disk.
-const minFreeGiB = 4
+// MinFreeBytes is the space a build takes at its height: packages, tar, tree and disk.
+const MinFreeBytes = 4 << 30
 
 var mke2fsOptions = []string{"-q", "-t", "ext4", "-E", "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"}
 
@@ -154,9 +154,9 @@ func (s *Store) checkSpace() error {
 	if err != nil {
 		return err
 	}
-	if free < minFreeGiB<<30 {
+	if free < MinFreeBytes {
 		return fmt.Errorf("%.1f GiB free in %s, building an image takes %d: make room (hiveproof image prune) or choose another place with --cache-dir",
-			float64(free)/(1<<30), s.dir, minFreeGiB)
+			float64(free)/(1<<30), s.dir, MinFreeBytes>>30)
 	}
 	return nil
 }

@@ -63,8 +63,8 @@ type Lab struct {
 	// strike removes the ledger after all else is gone; abandon leaves it, so that
 	// what could not be removed now is tried again at the next start.
 	strike, abandon func() error
-	once    sync.Once
-	err     error
+	once            sync.Once
+	err             error
 }
 
 // Images prepares the agent's archive and the store that node images are kept in.
@@ -93,36 +93,57 @@ func Images(cacheDir, release, mirror string) (*image.Store, image.Spec, error) 
 	}
 	spec.AgentArchive = filepath.Join(cacheDir, "agent-"+spec.AgentDigest[:16]+".tar")
 	if _, err := os.Stat(spec.AgentArchive); errors.Is(err, os.ErrNotExist) {
-		if _, err := agentimage.Build(binary, spec.AgentArchive); err != nil {
+		if err := agentimage.Build(binary, spec.AgentArchive); err != nil {
 			return nil, spec, err
 		}
 	}
 	return store, spec, nil
 }
 
-// EnsureImage returns the node image, built if it is not in the cache, and the
+// ensureImage returns the node image, built if it is not in the cache, and the
 // acceleration that this host proved to have.
-func EnsureImage(ctx context.Context, opts Options, ledger qemu.Ledger, dir string) (*image.Image, qemu.Proof, error) {
-	observe := opts.observer()
+func ensureImage(ctx context.Context, opts Options, ledger qemu.Ledger) (*image.Image, qemu.Proof, error) {
 	store, spec, err := Images(opts.CacheDir, opts.Release, opts.Mirror)
 	if err != nil {
 		return nil, qemu.Proof{}, err
 	}
-	// The sealer boots before there is an image to prove KVM with: the boot
-	// sector's proof is good enough to try, and the sealer's own boot tells.
-	accel := qemu.TCG
-	if img, err := store.Lookup(spec); err == nil {
-		proof, err := qemu.ProveAccel(ctx, dir, img.Kernel, img.Initrd)
-		return img, proof, err
-	}
-	img, err := store.Ensure(ctx, spec, qemu.Sealer(accel, ledger), func(message string) {
-		observe(Event{Phase: "image", Message: message})
-	})
+	img, err := ensure(ctx, store, spec, ledger, opts.observer())
 	if err != nil {
 		return nil, qemu.Proof{}, err
 	}
-	proof, err := qemu.ProveAccel(ctx, dir, img.Kernel, img.Initrd)
+	proof, err := qemu.ProveAccel(ctx, opts.CacheDir, img.Kernel, img.Initrd)
 	return img, proof, err
+}
+
+// BuildImage makes sure that the node image is in the cache. The caller holds the
+// state directory.
+func BuildImage(ctx context.Context, opts Options) (_ *image.Image, err error) {
+	store, spec, err := Images(opts.CacheDir, opts.Release, opts.Mirror)
+	if err != nil {
+		return nil, err
+	}
+	if img, err := store.Lookup(spec); err == nil {
+		return img, nil
+	}
+	ledger, err := opts.State.NewLedger(fmt.Sprintf("image-%d", os.Getpid()))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	observe := opts.observer()
+	observe(Event{Phase: "image", Start: true})
+	started := time.Now()
+	img, err := ensure(ctx, store, spec, ledger, observe)
+	observe(Event{Phase: "image", Done: true, Elapsed: time.Since(started), Err: err})
+	return img, err
+}
+
+func ensure(ctx context.Context, store *image.Store, spec image.Spec, ledger qemu.Ledger, observe func(Event)) (*image.Image, error) {
+	// Before there is an image there is no kernel to prove KVM with: sealing is done
+	// without it.
+	return store.Ensure(ctx, spec, qemu.Sealer(qemu.TCG, ledger), func(message string) {
+		observe(Event{Phase: "image", Message: message})
+	})
 }
 
 func (o Options) observer() func(Event) {
@@ -165,7 +186,7 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	l.closers = append(l.closers, func() error { return os.RemoveAll(l.Dir) })
 
 	err = l.phase(observe, "image", func() (err error) {
-		l.Image, l.Proof, err = EnsureImage(ctx, opts, ledger, opts.CacheDir)
+		l.Image, l.Proof, err = ensureImage(ctx, opts, ledger)
 		return err
 	})
 	if err != nil {

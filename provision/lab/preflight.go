@@ -16,8 +16,8 @@ import (
 
 // What a host takes of this machine beyond its memory, and what its disk may grow to.
 const (
-	qemuOverheadMiB = 160 // QEMU itself and the translation buffer, measured
-	diskPerHostMiB  = 700 // an idle node's overlay with room for a scenario
+	OverheadMiB    = 160 // QEMU itself and its translation buffer
+	diskPerHostMiB = 700 // an idle node's overlay with room for a scenario
 )
 
 // preflight says, before anything is started, what this machine lacks.
@@ -28,7 +28,7 @@ func preflight(ctx context.Context, top *topology.Topology, stateDir string) err
 	}
 	need := 0
 	for _, h := range top.Hosts {
-		need += h.MemoryMiB + qemuOverheadMiB
+		need += h.MemoryMiB + OverheadMiB
 	}
 	available, err := AvailableMemoryMiB()
 	if err != nil {

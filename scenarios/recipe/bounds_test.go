@@ -9,7 +9,7 @@ import (
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
 )
 
-// service is a file with one service that has the given text for its user.
+// head begins a file with one service; its keys follow, four blanks deep.
 const head = "plugin: hive_services\nservices:\n  web:\n    image: nginx\n"
 
 // Hostile files are refused within the test's patience, and for what they are.
@@ -22,27 +22,18 @@ func TestBounds(t *testing.T) {
 		}
 		return b.String()
 	}
-	keys := func(n int) string {
-		var b strings.Builder
-		b.WriteString(head + "    environment:\n")
-		for i := range n {
-			fmt.Fprintf(&b, "      K%d: x\n", i)
-		}
-		return b.String()
-	}
 	var stairs strings.Builder
 	for i := range 200 {
 		fmt.Fprintf(&stairs, "%sa:\n", strings.Repeat(" ", i))
 	}
-	merges := "base: &b {" + strings.Repeat("k: v, ", 1) + "}\n" + keys(3000)
-	merges = strings.Replace(merges, "    environment:\n", "    environment: &e\n", 1)
-	merges += "    labels: {<<: [" + strings.TrimSuffix(strings.Repeat("*e, ", 200), ", ") + "]}\n"
+	merge := "{<<: [" + strings.TrimSuffix(strings.Repeat("*e, ", 50), ", ") + "]}\n"
+	merges := strings.Replace(keys(3000), "environment:", "environment: &e", 1) + "    labels: " + merge + "    hosts: " + merge
 	tests := []struct{ name, src, want string }{
 		{"size", head + strings.Repeat("# x\n", 300_000), "more than 1048576 are not read"},
 		{"alias bomb", bomb(8), "once the aliases are followed"},
 		{"merge bomb", merges, "values merged"},
 		{"flow depth", head + "    dns: " + strings.Repeat("[", 100_000), "nested more than 64 deep"},
-		{"flow map depth", head + "    dns: " + strings.Repeat("{a: ", 100_000), "nested more than 64 deep"},
+		{"flow map depth", head + "    dns: " + strings.Repeat("{a: ", 10_000), "nested more than 64 deep"},
 		{"dashes", strings.Repeat("- ", 100_000), "nested more than 64 deep"},
 		{"question marks", strings.Repeat("? ", 100_000), "nested more than 64 deep"},
 		{"stairs", stairs.String(), "nested more than 64 deep"},
@@ -51,6 +42,9 @@ func TestBounds(t *testing.T) {
 		{"tokens", head + "    dns: [" + strings.Repeat("a,", 400_000) + "]", "more than 300000 YAML tokens"},
 		{"anchors", head + "    dns: " + strings.Repeat("&a ", 100_000), "not YAML"},
 		{"tags", head + "    dns: " + strings.Repeat("!a ", 100_000), "not YAML"},
+		{"explicit keys of one map", strings.Repeat("? a\n: b\n", 20_000), "a map of more than 4096 keys"},
+		{"blank lines", head + "    user: |\n" + strings.Repeat("\n", 100_000), "more than 256 blank lines in a row"},
+		{"dashes in a flow list", head + "    dns: [" + strings.Repeat("- ", 100_000), "a dash inside brackets"},
 		{"documents", strings.Repeat("---\na\n", 100_000), "a second document"},
 	}
 	for _, tt := range tests {
@@ -69,9 +63,9 @@ func TestBounds(t *testing.T) {
 // Honest aliases and large files are read.
 func TestWithinBounds(t *testing.T) {
 	for name, src := range map[string]string{
-		"aliases":          head + "    environment: &e {A: x}\n  api: {image: a, environment: *e}\n  db: {image: b, environment: {<<: *e, B: y}}\n",
-		"thousand":         thousand(),
-		"map of 4000 keys": head + "    environment:\n" + strings.Repeat("", 0) + many(4000),
+		"aliases":   head + "    environment: &e {A: x}\n  api: {image: a, environment: *e}\n  db: {image: b, environment: {<<: *e, B: y}}\n",
+		"thousand":  thousand(),
+		"4000 keys": keys(4000),
 	} {
 		if _, err := recipe.Parse("f", []byte(src)); err != nil {
 			t.Errorf("%s: %.500v", name, err)
@@ -79,8 +73,10 @@ func TestWithinBounds(t *testing.T) {
 	}
 }
 
-func many(n int) string {
+// keys is a file with n environment variables.
+func keys(n int) string {
 	var b strings.Builder
+	b.WriteString(head + "    environment:\n")
 	for i := range n {
 		fmt.Fprintf(&b, "      K%d: x\n", i)
 	}

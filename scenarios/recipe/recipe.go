@@ -130,7 +130,7 @@ type Service struct {
 	keys *node // the service's map
 }
 
-// Stages are the stages that available_on may name.
+// stages are what available_on may name.
 var stages = []string{"private", "staging", "production"}
 
 // Has reports whether the file gives the key.

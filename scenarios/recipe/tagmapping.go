@@ -74,12 +74,9 @@ func (p *mappingParser) next() (tk json.Token, offset int64, ok bool) {
 		offset++
 	}
 	tk, err := p.decoder.Token()
-	var syntax *json.SyntaxError
 	switch {
 	case err == nil:
 		return tk, offset, true
-	case errors.As(err, &syntax):
-		p.complain(max(0, syntax.Offset-1), "not JSON: %v", syntax)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		p.complain(int64(len(p.src)), "not JSON: the file ends too early")
 	default:

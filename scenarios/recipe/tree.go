@@ -16,14 +16,16 @@ import (
 
 // Bounds on a document. A services file has some hundred lines; these leave room
 // for thousands of services and keep hostile input from costing more than a few
-// seconds (the YAML parser is quadratic in the keys of one map and in depth, and
-// aliases may stand for exponentially more than is written).
+// seconds (the YAML parser is quadratic in the keys of one map, in depth, in
+// anchors and in blank lines, and aliases may stand for exponentially more than is
+// written).
 const (
 	maxBytes   = 1 << 20
 	maxTokens  = 300_000
 	maxMapKeys = 4096
 	maxDepth   = 64
 	maxMarks   = 4096    // anchors and tags
+	maxBlank   = 256     // blank lines in a row
 	maxNodes   = 250_000 // after the expansion of aliases
 )
 
@@ -162,6 +164,15 @@ func (b *builder) parse(src string) (body ast.Node, err error) {
 		}
 	}()
 	b.lines = strings.Split(src, "\n")
+	blank := 0
+	for i, line := range b.lines {
+		if blank++; strings.TrimLeft(line, " \t") != "" {
+			blank = 0
+		}
+		if blank > maxBlank {
+			return nil, b.problem(Position{Line: i + 1, Column: 1}, "more than %d blank lines in a row", maxBlank)
+		}
+	}
 	tokens := lexer.Tokenize(src)
 	if err := b.checkTokens(tokens); err != nil {
 		return nil, err
@@ -208,6 +219,9 @@ func (b *builder) checkTokens(tokens token.Tokens) error {
 				return b.problem(b.tokenPosition(tk), "more than %d anchors and tags", maxMarks)
 			}
 		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType:
+			if flow > 0 && tk.Type == token.SequenceEntryType {
+				return b.problem(b.tokenPosition(tk), "a dash inside brackets")
+			}
 			if flow > 0 {
 				break
 			}
@@ -220,7 +234,7 @@ func (b *builder) checkTokens(tokens token.Tokens) error {
 			if len(levels) == 0 || levels[len(levels)-1].column < column {
 				levels = append(levels, level{column: column})
 			}
-			if tk.Type == token.MappingValueType {
+			if tk.Type != token.SequenceEntryType {
 				top := &levels[len(levels)-1]
 				if top.keys++; top.keys > maxMapKeys {
 					return b.problem(b.tokenPosition(tk), "a map of more than %d keys", maxMapKeys)

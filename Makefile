@@ -1,0 +1,41 @@
+# hiveproof: make run and make test do all their own set-up.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# What the embedded lab needs, as Debian and Ubuntu call it.
+PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap
+OUTPUT  ?= hiveproof-results
+RUN     ?=
+
+.PHONY: run test e2e bench lint build setup clean
+
+# The default suite on the embedded QEMU lab; the last line is the report's path.
+run: setup build
+	./bin/hiveproof run --output $(OUTPUT) $(RUN)
+
+test: build
+	$(GO) vet ./...
+	$(GO) test -race ./...
+
+# On real virtual machines: both recipes pass, a negative control fails, a killed run leaves nothing.
+e2e: setup build
+	HIVEPROOF_E2E=1 $(GO) test -count=1 -timeout 45m -v ./e2e/
+
+bench:
+	$(GO) test -run '^$$' -bench . ./provision/fabric/ ./scenarios/recipe/
+
+lint:
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@2026.1 ./...
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hiveproof ./cmd/hiveproof
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/hiveproof-agent ./cmd/hiveproof-agent
+
+# Installs what is missing, with sudo if need be; a machine that has everything is left alone.
+setup:
+	@./hack/setup.sh $(PACKAGES)
+
+clean:
+	rm -rf bin $(OUTPUT)

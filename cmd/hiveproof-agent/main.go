@@ -1,0 +1,77 @@
+// Command hiveproof-agent is the workload that stands in for the images of a
+// recipe, inside containers, and asks one question from there when told to.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/hiveproof/hiveproof/probes"
+	"github.com/hiveproof/hiveproof/probes/agent"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+func main() {
+	// As process 1 of a container it gets no default signal handling.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "hiveproof-agent: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "probe":
+			return probe(ctx, args[1:])
+		case "version":
+			fmt.Println("hiveproof-agent", version)
+			return nil
+		}
+	}
+	// Whatever else stands there was meant for the image that this one replaces.
+	return agent.Run(ctx, os.Getenv, args, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
+var errNotAnswered = errors.New("not answered")
+
+// probe asks once and prints the exchange.
+func probe(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("probe", flag.ContinueOnError)
+	app := flags.String("app", "echo", "echo, dns or http")
+	proto := flags.String("proto", "tcp", "tcp or udp")
+	timeout := flags.Duration("timeout", 5*time.Second, "of the exchange")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	to, err := netip.ParseAddrPort(flags.Arg(0))
+	if err != nil {
+		return fmt.Errorf("usage: probe [--app APP] [--proto PROTO] ADDRESS:PORT: %w", err)
+	}
+	x := probes.Exchange1(ctx, probes.Ask{
+		Client:   probes.Client{Name: "local"},
+		Endpoint: probes.Endpoint{Addr: to, Proto: *proto, App: *app},
+		Dialer:   new(net.Dialer),
+	}, *timeout)
+	if err := json.NewEncoder(os.Stdout).Encode(x); err != nil {
+		return err
+	}
+	if x.Outcome != probes.Answered {
+		return errNotAnswered
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package probes
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hiveproof/hiveproof/probes/whoami"
+	"github.com/miekg/dns"
+)
+
+// Dialer connects as net.Dialer does, from a fresh local port each time. A
+// vantage of the lab's network is one.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Ask is a question to be put.
+type Ask struct {
+	Client   Client
+	Endpoint Endpoint
+	Dialer   Dialer
+}
+
+// Options of Collect.
+type Options struct {
+	// Timeout of one exchange, from dialling to the answer; 0 is 5 seconds.
+	Timeout time.Duration
+	// Progress is given each exchange when it ends, one at a time; it may be nil.
+	Progress func(Exchange)
+}
+
+const defaultTimeout = 5 * time.Second
+
+// Collect puts all questions: those of one client one after another, in order,
+// different clients at the same time. Exchanges are in the order of their
+// questions. When ctx ends, those that are left are Aborted.
+func Collect(ctx context.Context, asks []Ask, opts Options) []Exchange {
+	if opts.Timeout == 0 {
+		opts.Timeout = defaultTimeout
+	}
+	all := make([]Exchange, len(asks))
+	byClient := map[Client][]int{}
+	var clients []Client
+	for i, a := range asks {
+		if byClient[a.Client] == nil {
+			clients = append(clients, a.Client)
+		}
+		byClient[a.Client] = append(byClient[a.Client], i)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, c := range clients {
+		wg.Go(func() {
+			for _, i := range byClient[c] {
+				x := Exchange1(ctx, asks[i], opts.Timeout)
+				mu.Lock()
+				all[i] = x
+				if opts.Progress != nil {
+					opts.Progress(x)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// Exchange1 puts one question and always returns an exchange, never an error.
+// Nothing is retried: a second try is a second exchange.
+func Exchange1(ctx context.Context, a Ask, timeout time.Duration) Exchange {
+	x := Exchange{Client: a.Client, Endpoint: a.Endpoint, Start: time.Now()}
+	if ctx.Err() != nil {
+		x.Outcome, x.Err = Aborted, context.Cause(ctx).Error()
+		return x
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	connected := false
+	conn, err := a.Dialer.DialContext(limited, a.Endpoint.Proto, a.Endpoint.Addr.String())
+	if err == nil {
+		connected = a.Endpoint.Proto == "tcp" // a UDP socket connects to nobody
+		x.LocalAddr = localAddr(conn)
+		// Closing it ends whatever waits when the time is up or the run is over.
+		stop := context.AfterFunc(limited, func() { conn.Close() })
+		x.Answer, err = question(conn, a.Endpoint, nonce())
+		stop()
+		conn.Close()
+	}
+	x.RTT = time.Since(x.Start)
+	x.Outcome = outcome(ctx, limited, err, connected)
+	if err != nil {
+		x.Err = err.Error()
+	}
+	return x
+}
+
+func localAddr(conn net.Conn) netip.AddrPort {
+	p, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+}
+
+// nonce fits a DNS label and does not depend on its letters' case.
+func nonce() string { return strings.ToLower(rand.Text()[:20]) }
+
+// errWrong is an answer that is not the agent's to this question.
+var errWrong = errors.New("unexpected answer")
+
+// outcome tells apart how an exchange ended.
+func outcome(run, limited context.Context, err error, connected bool) Outcome {
+	switch {
+	case err == nil:
+		return Answered
+	case run.Err() != nil:
+		return Aborted
+	case errors.Is(err, errWrong):
+		return WrongAnswer
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Refused
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTDOWN):
+		return Unreachable
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), connected && isEOF(err):
+		return Reset
+	case limited.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		if connected {
+			return Connected
+		}
+		return TimedOut
+	default:
+		return Failed
+	}
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+// question asks in the endpoint's protocol. conn is closed by the caller.
+func question(conn net.Conn, e Endpoint, nonce string) (*whoami.Answer, error) {
+	var a *whoami.Answer
+	var err error
+	switch e.App {
+	case "echo":
+		a, err = askEcho(conn, e.Proto, nonce)
+	case "dns":
+		a, err = askDNS(conn, nonce)
+	case "http":
+		a, err = askHTTP(conn, e.Addr, nonce)
+	default:
+		return nil, fmt.Errorf("no such application protocol: %q", e.App)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.Nonce != nonce {
+		return a, fmt.Errorf("%w: its nonce is %q, the question's was %q", errWrong, a.Nonce, nonce)
+	}
+	return a, nil
+}
+
+func decode(text []byte) (*whoami.Answer, error) {
+	a := new(whoami.Answer)
+	if err := json.Unmarshal(text, a); err != nil {
+		return nil, fmt.Errorf("%w: %.80q", errWrong, text)
+	}
+	return a, nil
+}
+
+func askEcho(conn net.Conn, proto, nonce string) (*whoami.Answer, error) {
+	if _, err := fmt.Fprintf(conn, "hiveproof %s\n", nonce); err != nil {
+		return nil, err
+	}
+	if proto == "udp" {
+		buf := make([]byte, 64<<10)
+		n, err := conn.Read(buf)
+		if err != nil {
+			return nil, err
+		}
+		return decode(buf[:n])
+	}
+	line, err := bufio.NewReader(io.LimitReader(conn, 64<<10)).ReadBytes('\n')
+	if err != nil {
+		if len(line) > 0 && isEOF(err) {
+			return nil, fmt.Errorf("%w: %.80q", errWrong, line)
+		}
+		return nil, err
+	}
+	return decode(line)
+}
+
+// ednsSize is what fits an unfragmented datagram on any path (DNS flag day 2020).
+const ednsSize = 1232
+
+func askDNS(conn net.Conn, nonce string) (*whoami.Answer, error) {
+	q := new(dns.Msg)
+	q.SetQuestion(nonce+"."+whoami.Zone, dns.TypeTXT)
+	q.SetEdns0(ednsSize, false)
+	c := &dns.Conn{Conn: conn, UDPSize: ednsSize}
+	if err := c.WriteMsg(q); err != nil {
+		return nil, err
+	}
+	m, err := c.ReadMsg()
+	if err != nil {
+		var parse *dns.Error
+		if m != nil || errors.As(err, &parse) {
+			return nil, fmt.Errorf("%w: %w", errWrong, err)
+		}
+		return nil, err
+	}
+	if m.Id != q.Id {
+		return nil, fmt.Errorf("%w: DNS message ID %d, the question's was %d", errWrong, m.Id, q.Id)
+	}
+	if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
+		return nil, fmt.Errorf("%w: DNS %s with %d records", errWrong, dns.RcodeToString[m.Rcode], len(m.Answer))
+	}
+	txt, ok := m.Answer[0].(*dns.TXT)
+	if !ok {
+		return nil, fmt.Errorf("%w: a DNS record of type %s", errWrong, dns.TypeToString[m.Answer[0].Header().Rrtype])
+	}
+	a, err := whoami.ParseTXT(txt.Txt)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errWrong, err)
+	}
+	return a, nil
+}
+
+func askHTTP(conn net.Conn, at netip.AddrPort, nonce string) (*whoami.Answer, error) {
+	req, err := http.NewRequest("GET", "http://"+at.String()+"/", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Hiveproof-Nonce", nonce)
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w: HTTP %s", errWrong, resp.Status)
+	}
+	return decode(text)
+}

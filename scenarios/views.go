@@ -1,0 +1,53 @@
+package scenarios
+
+import (
+	"slices"
+
+	"github.com/hiveproof/hiveproof/probes"
+)
+
+// published is what was seen of a service's published ports.
+func (o *Observations) published(service string) probes.Published {
+	so := o.Services[service]
+	return probes.Published{Clients: o.Clients, Endpoints: so.Endpoints, Exchanges: so.Published}
+}
+
+// hidden is what was seen of the ports that a service does not publish.
+func (o *Observations) hidden(service string) probes.Hidden {
+	so := o.Services[service]
+	return probes.Hidden{
+		Hosts: o.Hosts, Clients: o.Clients, Endpoints: so.Hidden,
+		Exchanges: so.Exposure, Listens: so.Listens, Controls: o.controls(),
+	}
+}
+
+// hostsWithTask are the hosts that run a task of a service.
+func (o *Observations) hostsWithTask(service string) []string {
+	var hosts []string
+	for _, t := range o.running(service) {
+		if !slices.Contains(hosts, t.Node) {
+			hosts = append(hosts, t.Node)
+		}
+	}
+	return hosts
+}
+
+// taskIDs are a service's running tasks.
+func (o *Observations) taskIDs(service string) []string {
+	var ids []string
+	for _, t := range o.running(service) {
+		ids = append(ids, t.ID)
+	}
+	return ids
+}
+
+// tasks are a service's tasks as the checkers take them.
+func (o *Observations) tasks(service string) []probes.Task {
+	var all []probes.Task
+	for _, t := range o.Tasks {
+		if t.Service == service {
+			all = append(all, probes.Task{ID: t.ID, Node: t.Node, Running: t.Running()})
+		}
+	}
+	return all
+}
