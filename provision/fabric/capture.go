@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -17,7 +18,8 @@ import (
 
 // CaptureOptions adjust a capture. The zero value is right for a scenario.
 type CaptureOptions struct {
-	// MaxBytes ends the recording when so many bytes of frames are in the file; 0 is 64 MiB.
+	// MaxBytes ends the recording when the next frame would make the file's packet
+	// blocks larger, in bytes; 0 is 64 MiB.
 	MaxBytes uint64
 	// Queue is how many frames may wait to be written; 0 is 16384.
 	Queue int
@@ -26,12 +28,15 @@ type CaptureOptions struct {
 const (
 	defaultCaptureBytes = 64 << 20
 	defaultCaptureQueue = 16384
+	// packetBlock is what pcapng adds to each frame (Enhanced Packet Block, without
+	// options), which is itself padded to 32 bits.
+	packetBlock = 32
 )
 
 // CaptureStats say what a capture file holds.
 type CaptureStats struct {
 	Frames    uint64 // in the file
-	Bytes     uint64
+	Bytes     uint64 // of the frames in the file
 	Lost      uint64 // not in the file, because the writer did not keep up
 	Truncated bool   // MaxBytes was reached
 }
@@ -47,6 +52,7 @@ type Capture struct {
 
 	mu      sync.RWMutex // frames are queued under the read lock, the end is marked under the write lock
 	ended   bool
+	full    atomic.Bool // the writer takes no more
 	frames  chan captured
 	lost    atomic.Uint64
 	written chan error
@@ -58,7 +64,7 @@ type Capture struct {
 type captured struct {
 	port  *Port
 	at    time.Time
-	frame []byte
+	frame []byte // nil announces the port
 }
 
 // StartCapture records every port of the switches, one interface a port, also of
@@ -84,15 +90,23 @@ func StartCapture(path string, options CaptureOptions, switches ...*Switch) (*Ca
 	}
 	var ports []*Port
 	for _, s := range switches {
-		ports = append(ports, s.Ports()...)
-	}
-	go func() { c.written <- c.write(ports) }()
-	for _, s := range switches {
 		s.mu.Lock()
+		ports = append(ports, s.ports...)
 		change(&s.captures, func(all []*Capture) []*Capture { return append(all, c) })
 		s.mu.Unlock()
 	}
+	go func() { c.written <- c.write(ports) }()
 	return c, nil
+}
+
+// announce tells the captures of a new port, so that it has its interface also if
+// no frame passes there.
+func (s *Switch) announce(p *Port) {
+	if all := s.captures.Load(); all != nil {
+		for _, c := range *all {
+			c.offer(captured{port: p})
+		}
+	}
 }
 
 // record offers a frame to the captures of the switch.
@@ -103,11 +117,14 @@ func (s *Switch) record(p *Port, frame []byte) {
 	}
 	now := time.Now()
 	for _, c := range *all {
-		c.offer(captured{p, now, frame})
+		c.offer(captured{port: p, at: now, frame: frame})
 	}
 }
 
 func (c *Capture) offer(f captured) {
+	if c.full.Load() {
+		return
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.ended {
@@ -115,69 +132,99 @@ func (c *Capture) offer(f captured) {
 	}
 	select {
 	case c.frames <- f:
-	default:
-		c.lost.Add(1) // the switch never waits for the disk
+	default: // the switch never waits for the disk
+		if f.frame != nil {
+			c.lost.Add(1)
+		}
 	}
 }
 
-// write is the writer: it knows the interfaces and the file.
+// write is the writer's goroutine. It always empties the queue.
 func (c *Capture) write(ports []*Port) error {
 	out := bufio.NewWriterSize(c.file, 1<<20)
-	interfaces := map[*Port]int{}
-	describe := func(p *Port) pcapgo.NgInterface {
-		return pcapgo.NgInterface{
-			Name: p.String(), LinkType: layers.LinkTypeEthernet, TimestampResolution: 9, SnapLength: 0,
-		}
-	}
-	var w *pcapgo.NgWriter
+	w := &captureWriter{out: out, interfaces: map[*Port]int{}}
+	fits := uint64(0)
 	var failed error
-	add := func(p *Port) (int, error) {
-		if i, ok := interfaces[p]; ok {
-			return i, nil
-		}
-		var i int
-		var err error
-		if w == nil {
-			w, err = pcapgo.NewNgWriterInterface(out, describe(p), pcapgo.DefaultNgWriterOptions)
-		} else {
-			i, err = w.AddInterface(describe(p))
-		}
-		interfaces[p] = i
-		return i, err
-	}
 	for _, p := range ports {
-		if _, err := add(p); err != nil {
+		if _, err := w.add(p); err != nil {
 			failed = err
 		}
 	}
 	for f := range c.frames {
 		if failed != nil || c.stats.Truncated {
-			continue // emptied, so that senders see no full queue
-		}
-		if c.stats.Bytes+uint64(len(f.frame)) > c.options.MaxBytes {
-			c.stats.Truncated = true
 			continue
 		}
-		i, err := add(f.port)
-		if err == nil {
-			err = w.WritePacket(gopacket.CaptureInfo{
-				Timestamp: f.at, CaptureLength: len(f.frame), Length: len(f.frame), InterfaceIndex: i,
-			}, f.frame)
+		if f.frame == nil {
+			_, failed = w.add(f.port)
+			continue
 		}
-		if err != nil {
-			failed = err
+		fits += packetBlock + (uint64(len(f.frame))+3)&^3
+		if fits > c.options.MaxBytes {
+			c.stats.Truncated = true
+			c.full.Store(true)
+			continue
+		}
+		if failed = w.packet(f); failed != nil {
+			c.full.Store(true)
 			continue
 		}
 		c.stats.Frames++
 		c.stats.Bytes += uint64(len(f.frame))
 	}
-	if failed == nil && w != nil {
-		failed = w.Flush()
+	if failed == nil {
+		failed = w.finish(c.switches[0])
 	}
 	return errors.Join(failed, out.Flush(), c.file.Close())
 }
 
-// Stop ends the recording and completes the file. It may be called twice.
+// captureWriter knows which port has which interface.
+type captureWriter struct {
+	out        io.Writer
+	ng         *pcapgo.NgWriter // nil before the first interface, with which it must start
+	interfaces map[*Port]int
+}
+
+func (w *captureWriter) add(p *Port) (int, error) {
+	if i, ok := w.interfaces[p]; ok {
+		return i, nil
+	}
+	i, err := w.addNamed(p.String())
+	w.interfaces[p] = i
+	return i, err
+}
+
+func (w *captureWriter) addNamed(name string) (i int, err error) {
+	description := pcapgo.NgInterface{Name: name, LinkType: layers.LinkTypeEthernet, TimestampResolution: 9}
+	if w.ng == nil {
+		w.ng, err = pcapgo.NewNgWriterInterface(w.out, description, pcapgo.DefaultNgWriterOptions)
+		return 0, err
+	}
+	return w.ng.AddInterface(description)
+}
+
+func (w *captureWriter) packet(f captured) error {
+	i, err := w.add(f.port)
+	if err != nil {
+		return err
+	}
+	return w.ng.WritePacket(gopacket.CaptureInfo{
+		Timestamp: f.at, CaptureLength: len(f.frame), Length: len(f.frame), InterfaceIndex: i,
+	}, f.frame)
+}
+
+// finish writes what is buffered. A capture of a switch that never had a port gets
+// the switch itself as its interface: an empty file would be no pcapng.
+func (w *captureWriter) finish(s *Switch) error {
+	if w.ng == nil {
+		if _, err := w.addNamed(s.name); err != nil {
+			return err
+		}
+	}
+	return w.ng.Flush()
+}
+
+// Stop ends the recording and completes the file. After an error the file keeps its
+// temporary name. It may be called twice.
 func (c *Capture) Stop() (CaptureStats, error) {
 	c.once.Do(func() {
 		for _, s := range c.switches {

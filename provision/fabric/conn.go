@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,31 +19,33 @@ import (
 
 // errnos maps the netstack's errors to those of a real host. gonet hands them on
 // as text only.
-var errnos = map[string]syscall.Errno{
-	(&tcpip.ErrConnectionRefused{}).String():  syscall.ECONNREFUSED,
-	(&tcpip.ErrConnectionReset{}).String():    syscall.ECONNRESET,
-	(&tcpip.ErrConnectionAborted{}).String():  syscall.ECONNABORTED,
-	(&tcpip.ErrHostUnreachable{}).String():    syscall.EHOSTUNREACH,
-	(&tcpip.ErrHostDown{}).String():           syscall.EHOSTDOWN,
-	(&tcpip.ErrNetworkUnreachable{}).String(): syscall.ENETUNREACH,
-	(&tcpip.ErrNoNet{}).String():              syscall.ENETUNREACH,
-	(&tcpip.ErrTimeout{}).String():            syscall.ETIMEDOUT,
-	(&tcpip.ErrPortInUse{}).String():          syscall.EADDRINUSE,
-	(&tcpip.ErrNoPortAvailable{}).String():    syscall.EADDRNOTAVAIL,
-	(&tcpip.ErrBadLocalAddress{}).String():    syscall.EADDRNOTAVAIL,
-	(&tcpip.ErrMessageTooLong{}).String():     syscall.EMSGSIZE,
-	(&tcpip.ErrClosedForSend{}).String():      syscall.EPIPE,
-	(&tcpip.ErrAborted{}).String():            syscall.ECONNABORTED,
+var errnos = map[string]error{
+	(&tcpip.ErrConnectionRefused{}).String():    syscall.ECONNREFUSED,
+	(&tcpip.ErrConnectionReset{}).String():      syscall.ECONNRESET,
+	(&tcpip.ErrConnectionAborted{}).String():    syscall.ECONNABORTED,
+	(&tcpip.ErrHostUnreachable{}).String():      syscall.EHOSTUNREACH,
+	(&tcpip.ErrHostDown{}).String():             syscall.EHOSTDOWN,
+	(&tcpip.ErrNetworkUnreachable{}).String():   syscall.ENETUNREACH,
+	(&tcpip.ErrNoNet{}).String():                syscall.ENETUNREACH,
+	(&tcpip.ErrTimeout{}).String():              syscall.ETIMEDOUT,
+	(&tcpip.ErrPortInUse{}).String():            syscall.EADDRINUSE,
+	(&tcpip.ErrNoPortAvailable{}).String():      syscall.EADDRNOTAVAIL,
+	(&tcpip.ErrBadLocalAddress{}).String():      syscall.EADDRNOTAVAIL,
+	(&tcpip.ErrMessageTooLong{}).String():       syscall.EMSGSIZE,
+	(&tcpip.ErrClosedForSend{}).String():        syscall.EPIPE,
+	(&tcpip.ErrAborted{}).String():              syscall.ECONNABORTED,
+	(&tcpip.ErrInvalidEndpointState{}).String(): net.ErrClosed,
 }
 
 func errnoOf(text string) error {
-	if errno, ok := errnos[text]; ok {
-		return errno
+	if err, ok := errnos[text]; ok {
+		return err
 	}
 	return errors.New(text)
 }
 
-// translate turns an error of gonet into one of package net.
+// translate turns an error of gonet into one of package net. The end of a stream
+// stays io.EOF itself.
 func translate(op, network string, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
@@ -53,7 +57,7 @@ func translate(op, network string, err error) error {
 	}
 	var timeout net.Error
 	switch {
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed):
 	case errors.As(out.Err, &timeout) && timeout.Timeout():
 		out.Err = os.ErrDeadlineExceeded
 	default:
@@ -62,33 +66,88 @@ func translate(op, network string, err error) error {
 	return out
 }
 
+// socket is what the connections and listeners of a vantage have in common: they
+// know whether it was we who closed them. The netstack reports our own close as
+// the end of the stream or as an abort, which a prober would take for the site's.
+type socket struct {
+	vantage *Vantage
+	network string
+	closed  atomic.Bool
+}
+
+func (s *socket) fail(op string, err error) error {
+	if err != nil && (s.closed.Load() || s.vantage.isClosed()) {
+		return &net.OpError{Op: op, Net: s.network, Err: net.ErrClosed}
+	}
+	return translate(op, s.network, err)
+}
+
+// listener accepts TCP connections.
+type listener struct {
+	*gonet.TCPListener
+	socket socket
+}
+
+func newListener(v *Vantage, l *gonet.TCPListener) *listener {
+	return &listener{TCPListener: l, socket: socket{vantage: v, network: "tcp"}}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.TCPListener.Accept()
+	if err != nil {
+		return nil, l.socket.fail("accept", err)
+	}
+	return newTCPConn(l.socket.vantage, conn.(*gonet.TCPConn)), nil
+}
+
+func (l *listener) Close() error {
+	l.socket.closed.Store(true)
+	return l.TCPListener.Close()
+}
+
 // tcpConn is a TCP connection of a vantage.
-type tcpConn struct{ *gonet.TCPConn }
+type tcpConn struct {
+	*gonet.TCPConn
+	socket socket
+}
+
+func newTCPConn(v *Vantage, c *gonet.TCPConn) *tcpConn {
+	return &tcpConn{TCPConn: c, socket: socket{vantage: v, network: "tcp"}}
+}
 
 func (c *tcpConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
-	return n, translate("read", "tcp", err)
+	return n, c.socket.fail("read", err)
 }
 
 func (c *tcpConn) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
-	return n, translate("write", "tcp", err)
+	return n, c.socket.fail("write", err)
 }
 
-// udpConn is a connected UDP socket of a vantage. gonet's does not wake a reader
-// for an ICMP error; this one does, as a real host's does.
+func (c *tcpConn) CloseRead() error  { return c.socket.fail("close", c.TCPConn.CloseRead()) }
+func (c *tcpConn) CloseWrite() error { return c.socket.fail("close", c.TCPConn.CloseWrite()) }
+
+func (c *tcpConn) Close() error {
+	c.socket.closed.Store(true)
+	return c.TCPConn.Close()
+}
+
+// udpConn is a UDP socket of a vantage, connected or not. gonet's does not wake a
+// reader for an ICMP error; this one does, as a real host's does.
 type udpConn struct {
 	*gonet.UDPConn
+	socket socket
 	wq     *waiter.Queue
 	events waiter.Entry
 
 	mu       sync.Mutex
-	icmp     bool // an ICMP error came and nobody has read it
+	icmp     bool // an ICMP error came and no reader has been woken for it
 	deadline time.Time
 }
 
-func newUDPConn(wq *waiter.Queue, ep tcpip.Endpoint) *udpConn {
-	c := &udpConn{UDPConn: gonet.NewUDPConn(wq, ep), wq: wq}
+func newUDPConn(v *Vantage, wq *waiter.Queue, ep tcpip.Endpoint) *udpConn {
+	c := &udpConn{UDPConn: gonet.NewUDPConn(wq, ep), wq: wq, socket: socket{vantage: v, network: "udp"}}
 	c.events = waiter.NewFunctionEntry(waiter.EventErr, func(waiter.EventMask) { c.wakeReader() })
 	wq.EventRegister(&c.events)
 	return c
@@ -117,18 +176,39 @@ func (c *udpConn) claimError() bool {
 }
 
 func (c *udpConn) Read(b []byte) (int, error) {
+	n, _, err := c.ReadFrom(b)
+	return n, err
+}
+
+func (c *udpConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	for {
-		n, err := c.UDPConn.Read(b)
-		if errors.Is(translate("read", "udp", err), os.ErrDeadlineExceeded) && c.claimError() {
+		n, from, err := c.UDPConn.ReadFrom(b)
+		if errors.Is(err, io.EOF) { // there is no end of stream in UDP: the socket is gone
+			err = net.ErrClosed
+		}
+		err = c.socket.fail("read", err)
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.claimError() {
 			continue
 		}
-		return n, translate("read", "udp", err)
+		return n, from, err
 	}
 }
 
 func (c *udpConn) Write(b []byte) (int, error) {
 	n, err := c.UDPConn.Write(b)
-	return n, translate("write", "udp", err)
+	return n, c.socket.fail("write", err)
+}
+
+func (c *udpConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	at, ok := to.(*net.UDPAddr)
+	if !ok {
+		return 0, &net.OpError{Op: "write", Net: "udp", Addr: to, Err: syscall.EINVAL}
+	}
+	// The netstack takes the 16-byte form of an IPv4 address, which net.ParseIP
+	// gives, for an IPv6 address.
+	remote := unmap(at.AddrPort())
+	n, err := c.UDPConn.WriteTo(b, net.UDPAddrFromAddrPort(remote))
+	return n, c.socket.fail("write", err)
 }
 
 func (c *udpConn) SetReadDeadline(t time.Time) error {
@@ -149,6 +229,11 @@ func (c *udpConn) SetDeadline(t time.Time) error {
 }
 
 func (c *udpConn) Close() error {
+	c.socket.closed.Store(true)
 	c.wq.EventUnregister(&c.events)
 	return c.UDPConn.Close()
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
+	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/time/rate"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -26,6 +28,7 @@ import (
 type endpoint struct {
 	port *Port
 	mac  tcpip.LinkAddress
+	host bool // it forwards nothing: what it receives is for itself
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -33,9 +36,9 @@ type endpoint struct {
 
 var _ stack.LinkEndpoint = (*endpoint)(nil)
 
-// plug attaches a NIC to a switch.
-func plug(sw *Switch, name string, hw net.HardwareAddr) (*endpoint, stack.LinkEndpoint) {
-	e := &endpoint{mac: tcpip.LinkAddress(hw)}
+// plug attaches a NIC of a host or of a router to a switch.
+func plug(sw *Switch, name string, hw net.HardwareAddr, host bool) (*endpoint, stack.LinkEndpoint) {
+	e := &endpoint{mac: tcpip.LinkAddress(hw), host: host}
 	e.port = sw.Attach(name, e.receive)
 	return e, ethernet.New(e)
 }
@@ -52,10 +55,33 @@ func (e *endpoint) receive(frames [][]byte) {
 		if dst[0]&1 == 0 && dst != e.mac {
 			continue // flooded, and not for us: what a network card filters
 		}
+		if e.host {
+			f = readableUnreachable(f)
+		}
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(f)})
 		d.DeliverNetworkPacket(0, pkt)
 		pkt.DecRef()
 	}
+}
+
+// readableUnreachable returns a frame as it is, but an ICMPv6 "destination
+// unreachable" for a reason that the netstack does not know (it knows no route and
+// no port, and would let a connection time out for all others) as one for "no route".
+func readableUnreachable(frame []byte) []byte {
+	if !isICMPv6(frame) || frame[icmpTypeAt] != layers.ICMPv6TypeDestinationUnreachable {
+		return frame
+	}
+	code := frame[icmpTypeAt+1]
+	if code == layers.ICMPv6CodeNoRouteToDst || code == layers.ICMPv6CodePortUnreachable || len(frame) < icmpTypeAt+header.ICMPv6MinimumSize {
+		return frame
+	}
+	frame = slices.Clone(frame) // others see the original
+	icmp := header.ICMPv6(frame[icmpTypeAt:])
+	icmp.SetCode(header.ICMPv6NetworkUnreachable)
+	// The checksum is that of before, less the code (RFC 1624).
+	sum := checksum.Combine(^icmp.Checksum(), ^uint16(code))
+	icmp.SetChecksum(^sum)
+	return frame
 }
 
 // WritePackets implements stack.LinkWriter.
@@ -108,14 +134,19 @@ const tcpBuffer, tcpBufferMax = 1 << 20, 4 << 20
 // newStack makes an IPv4 and IPv6 stack without NICs.
 func newStack() (*stack.Stack, error) {
 	s := stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
+		NetworkProtocols:   []stack.NetworkProtocolFactory{newARP, ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
+	nagle := tcpip.TCPDelayEnabled(false) // as Go's net package has it
+	// Without RACK: its probes (RFC 8985, 7) fire within the round trips of a link
+	// that is only memory, and retransmit what was never lost. Captures must show no
+	// retransmission that the network did not cause. SACK recovers what is lost.
+	rack := tcpip.TCPRecovery(0)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: tcpBuffer, Max: tcpBufferMax}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: tcpBuffer, Max: tcpBufferMax}
-	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &receive, &send} {
+	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &nagle, &rack, &moderate, &receive, &send} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
 			return nil, fmt.Errorf("set up TCP: %s", err)
 		}

@@ -40,11 +40,14 @@ func (p *Port) Impairment(d Direction) Impairment {
 // removes the filter. It is called concurrently and must not change the frame.
 func (p *Port) SetFilter(d Direction, accept func(frame []byte) bool) {
 	l := p.lane(d)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if accept == nil {
 		l.filter.Store(nil)
 	} else {
 		l.filter.Store(&accept)
 	}
+	l.settle()
 }
 
 // SeedLoss makes a port's losses repeatable.
@@ -67,11 +70,12 @@ func (p *Port) lane(d Direction) *lane {
 type lane struct {
 	next       func(frame []byte)
 	drops      *drops
+	slow       atomic.Bool                // any of the following three is set
 	impairment atomic.Pointer[Impairment] // nil: none
 	filter     atomic.Pointer[func([]byte) bool]
 	delayed    atomic.Int64 // frames on the delay line
 
-	mu     sync.Mutex
+	mu     sync.Mutex // the three are changed under it
 	random *rand.Rand // nil: the global source
 	line   chan delayedFrame
 	last   time.Time // when the frame that was delayed last is due
@@ -90,24 +94,32 @@ func (l *lane) init(d *drops, next func([]byte)) {
 }
 
 func (l *lane) set(i Impairment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if i == (Impairment{}) {
 		l.impairment.Store(nil)
-		return
+	} else {
+		l.impairment.Store(&i)
 	}
-	l.impairment.Store(&i)
+	l.settle()
+}
+
+// settle decides whether frames may take the short way. l.mu is held.
+func (l *lane) settle() {
+	l.slow.Store(l.impairment.Load() != nil || l.filter.Load() != nil || l.delayed.Load() > 0)
 }
 
 // pass lets a frame through the link, now or later, or drops it.
 func (l *lane) pass(frame []byte) {
+	if !l.slow.Load() {
+		l.next(frame)
+		return
+	}
 	if accept := l.filter.Load(); accept != nil && !(*accept)(frame) {
 		l.drops.filter.Add(1)
 		return
 	}
 	i := l.impairment.Load()
-	if i == nil && l.delayed.Load() == 0 {
-		l.next(frame)
-		return
-	}
 	if i == nil {
 		i = &Impairment{} // only to keep the order behind what is delayed
 	}
@@ -149,7 +161,8 @@ func (l *lane) delay(frame []byte, by time.Duration) {
 	select {
 	case l.line <- delayedFrame{frame, due}:
 		l.last = due
-		l.delayed.Add(1)
+		l.delayed.Add(1) // the runner takes it off again under the lock that we hold
+		l.settle()
 	default:
 		l.drops.queue.Add(1)
 	}
@@ -164,14 +177,20 @@ func (l *lane) run() {
 		case <-l.stop:
 			return
 		case f := <-l.line:
-			timer.Reset(time.Until(f.due))
-			select {
-			case <-l.stop:
-				return
-			case <-timer.C:
+			if wait := time.Until(f.due); wait > 0 {
+				timer.Reset(wait)
+				select {
+				case <-l.stop:
+					return
+				case <-timer.C:
+				}
 			}
 			l.next(f.frame)
-			l.delayed.Add(-1)
+			l.mu.Lock()
+			if l.delayed.Add(-1) == 0 {
+				l.settle()
+			}
+			l.mu.Unlock()
 		}
 	}
 }

@@ -23,13 +23,15 @@ const (
 
 // NeighborEvent is one ARP packet or neighbour discovery message on the wire.
 type NeighborEvent struct {
-	Time      time.Time
-	Port      string // where it came into the switch
-	Op        NeighborOp
+	Time time.Time
+	Port string // where it came into the switch
+	Op   NeighborOp
+	// SenderMAC is the one that receivers take into their caches: ARP's sender
+	// field, or a neighbour message's link-layer address option where it has one.
 	SenderMAC net.HardwareAddr
-	SenderIP  netip.Addr // of an advertisement: the address that is advertised
-	TargetMAC net.HardwareAddr
-	TargetIP  netip.Addr
+	SenderIP  netip.Addr       // of an advertisement: the address that is advertised
+	TargetMAC net.HardwareAddr // of neighbour messages: where the frame goes to
+	TargetIP  netip.Addr       // of an advertisement: whom it is sent to
 	// Gratuitous: an ARP packet whose sender and target address are the same (RFC
 	// 5227), or an advertisement that answers no solicitation (RFC 4861, 7.2.6).
 	Gratuitous bool
@@ -37,9 +39,11 @@ type NeighborEvent struct {
 
 type observer struct{ notify func(NeighborEvent) }
 
-// Observe calls notify for each neighbour event that crosses the switch, from
-// the goroutine that sends the frame: it must return quickly. Events of
-// different ports may come at once.
+// Observe calls notify for each neighbour event that crosses the switch (what a
+// cut link loses on its way in does not), from the goroutine that sends the frame:
+// it must return quickly and call nothing of a vantage, whose locks the sender may
+// hold. Events of different ports may come at once, and one that is under way still
+// comes after stop. Frames with a VLAN tag are not looked into.
 func (s *Switch) Observe(notify func(NeighborEvent)) (stop func()) {
 	o := &observer{notify: notify}
 	s.mu.Lock()
@@ -84,12 +88,20 @@ func mayBeNeighbor(frame []byte) bool {
 	case typeARP:
 		return true
 	case typeIPv6:
-		return len(frame) > icmpTypeAt && frame[nextHeaderAt] == protocolICMPv6 &&
+		return isICMPv6(frame) &&
 			(frame[icmpTypeAt] == layers.ICMPv6TypeNeighborSolicitation || frame[icmpTypeAt] == layers.ICMPv6TypeNeighborAdvertisement)
 	}
 	return false
 }
 
+// isICMPv6 says that the frame is ICMPv6 without extension headers, and long enough
+// to have a type and a code.
+func isICMPv6(frame []byte) bool {
+	return len(frame) > icmpTypeAt+1 && etherType(frame) == typeIPv6 && frame[nextHeaderAt] == protocolICMPv6
+}
+
+// parseNeighbor reads an ARP packet for IPv4 over Ethernet, or a neighbour discovery
+// message that its receivers would not discard at once (RFC 4861, 7.1: hop limit 255).
 func parseNeighbor(frame []byte) (NeighborEvent, bool) {
 	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 	if arp, ok := packet.Layer(layers.LayerTypeARP).(*layers.ARP); ok {
@@ -100,37 +112,57 @@ func parseNeighbor(frame []byte) (NeighborEvent, bool) {
 		return NeighborEvent{}, false
 	}
 	ip, ok := packet.Layer(layers.LayerTypeIPv6).(*layers.IPv6)
-	if !ok {
+	if !ok || ip.HopLimit != 255 {
 		return NeighborEvent{}, false
 	}
 	source, _ := netip.AddrFromSlice(ip.SrcIP)
 	if ns, ok := packet.Layer(layers.LayerTypeICMPv6NeighborSolicitation).(*layers.ICMPv6NeighborSolicitation); ok {
 		target, valid := netip.AddrFromSlice(ns.TargetAddress)
 		return NeighborEvent{
-			Op: NeighborSolicitation, SenderMAC: eth.SrcMAC, SenderIP: source, TargetMAC: eth.DstMAC, TargetIP: target,
+			Op: NeighborSolicitation, SenderMAC: announced(ns.Options, layers.ICMPv6OptSourceAddress, eth.SrcMAC), SenderIP: source,
+			TargetMAC: slices.Clone(eth.DstMAC), TargetIP: target,
 		}, valid
 	}
 	if na, ok := packet.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement); ok {
 		advertised, valid := netip.AddrFromSlice(na.TargetAddress)
 		to, _ := netip.AddrFromSlice(ip.DstIP)
 		return NeighborEvent{
-			Op: NeighborAdvertisement, SenderMAC: eth.SrcMAC, SenderIP: advertised, TargetMAC: eth.DstMAC, TargetIP: to,
-			Gratuitous: !na.Solicited(),
+			Op: NeighborAdvertisement, SenderMAC: announced(na.Options, layers.ICMPv6OptTargetAddress, eth.SrcMAC), SenderIP: advertised,
+			TargetMAC: slices.Clone(eth.DstMAC), TargetIP: to, Gratuitous: !na.Solicited(),
 		}, valid
 	}
 	return NeighborEvent{}, false
 }
 
+// announced is the hardware address that a message tells its receivers to use
+// (RFC 4861, 4.6.1); without that option, the one that it came from.
+func announced(options layers.ICMPv6Options, kind layers.ICMPv6Opt, from net.HardwareAddr) net.HardwareAddr {
+	for _, o := range options {
+		if o.Type == kind && len(o.Data) == len(mac{}) {
+			return slices.Clone(net.HardwareAddr(o.Data))
+		}
+	}
+	return slices.Clone(from)
+}
+
 func arpEvent(arp *layers.ARP) (NeighborEvent, bool) {
-	e := NeighborEvent{
-		Op: ARPReply, SenderMAC: slices.Clone(net.HardwareAddr(arp.SourceHwAddress)), TargetMAC: slices.Clone(net.HardwareAddr(arp.DstHwAddress)),
+	var op NeighborOp
+	switch arp.Operation {
+	case layers.ARPRequest:
+		op = ARPRequest
+	case layers.ARPReply:
+		op = ARPReply
+	default: // RARP and others
+		return NeighborEvent{}, false
 	}
-	if arp.Operation == layers.ARPRequest {
-		e.Op = ARPRequest
+	sender, _ := netip.AddrFromSlice(arp.SourceProtAddress)
+	target, _ := netip.AddrFromSlice(arp.DstProtAddress)
+	if !sender.Is4() || !target.Is4() || arp.HwAddressSize != uint8(len(mac{})) {
+		return NeighborEvent{}, false
 	}
-	sender, ok1 := netip.AddrFromSlice(arp.SourceProtAddress)
-	target, ok2 := netip.AddrFromSlice(arp.DstProtAddress)
-	e.SenderIP, e.TargetIP = sender, target
-	e.Gratuitous = sender == target
-	return e, ok1 && ok2
+	return NeighborEvent{
+		Op: op, SenderMAC: slices.Clone(net.HardwareAddr(arp.SourceHwAddress)), SenderIP: sender,
+		TargetMAC: slices.Clone(net.HardwareAddr(arp.DstHwAddress)), TargetIP: target,
+		Gratuitous: sender == target && !sender.IsUnspecified(),
+	}, true
 }

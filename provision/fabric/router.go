@@ -42,7 +42,7 @@ func (r *Router) AddInterface(sw *Switch, prefixes ...netip.Prefix) error {
 		}
 		r.stack = s
 	}
-	e, link := plug(sw, r.name, deriveMAC(r.name, sw.name))
+	e, link := plug(sw, r.name, deriveMAC("router", sw.name, r.name), false)
 	r.ports = append(r.ports, e.port)
 	if err := addNIC(r.stack, tcpip.NICID(len(r.ports)), link, prefixes); err != nil {
 		return fmt.Errorf("%s on %s: %w", r.name, sw.name, err)

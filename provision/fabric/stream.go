@@ -14,11 +14,12 @@ import (
 const lengthSize = 4
 
 // AttachStream adds a port whose device is at the other end of a connected
-// stream. The port closes when the stream ends, and the stream with the port.
+// stream. The port closes when the stream ends, and the stream with the port. A
+// device that does not read (a paused machine) loses frames as any slow device does.
 func (s *Switch) AttachStream(name string, conn net.Conn) *Port {
 	var header [lengthSize]byte
 	out := bufio.NewWriterSize(conn, 256<<10)
-	p := s.attach(name, func(frames [][]byte) {
+	write := func(frames [][]byte) {
 		for _, f := range frames {
 			binary.BigEndian.PutUint32(header[:], uint32(len(f)))
 			// A write error is kept by the writer and means that the reader ends as well.
@@ -26,14 +27,11 @@ func (s *Switch) AttachStream(name string, conn net.Conn) *Port {
 			_, _ = out.Write(f)
 		}
 		_ = out.Flush()
-	}, func() { conn.Close() })
-	go func() {
-		// Whatever ended the stream, the link is down then; a device that lost its
-		// framing cannot be understood any more.
-		_ = readFrames(conn, p.Send)
-		p.Close()
-	}()
-	return p
+	}
+	// Whatever ended the stream, the link is down then; a device that lost its
+	// framing cannot be understood any more.
+	read := func(send func([]byte)) { _ = readFrames(conn, send) }
+	return s.attach(name, write, read, func() { conn.Close() })
 }
 
 // errFrameLength says that a stream lost its framing.

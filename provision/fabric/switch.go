@@ -8,6 +8,7 @@ package fabric
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -24,6 +25,9 @@ const (
 	maxFrame = 64<<10 + ethernetHeader
 	// macAge is how long an address is remembered after it was last seen (IEEE 802.1D, 7.9.2).
 	macAge = 300 * time.Second
+	// macLimit bounds the table against a device that makes up addresses. What does
+	// not fit is flooded, as by a real switch.
+	macLimit = 8192
 )
 
 type mac [6]byte
@@ -50,8 +54,13 @@ type Switch struct {
 
 type learned struct {
 	port *Port
-	seen atomic.Int64 // unix nanoseconds
+	seen atomic.Int64 // sinceStart
 }
+
+var start = time.Now()
+
+// sinceStart is a clock that costs half of what time.Now does, and never jumps.
+func sinceStart() int64 { return int64(time.Since(start)) }
 
 // NewSwitch makes a switch without ports.
 func NewSwitch(name string) *Switch {
@@ -62,25 +71,36 @@ func NewSwitch(name string) *Switch {
 func (s *Switch) Name() string { return s.name }
 
 // Attach adds a port. Frames for the device are given to receive from one
-// goroutine, in batches and in order; it must neither change nor keep changing
-// frames. After Close of the switch the port is dead from the start.
+// goroutine, in batches and in order. It may keep the frames, not the slice that
+// holds them, and must change neither. After Close of the switch the port is dead
+// from the start.
 func (s *Switch) Attach(name string, receive func(frames [][]byte)) *Port {
-	return s.attach(name, receive, nil)
+	return s.attach(name, receive, nil, nil)
 }
 
-func (s *Switch) attach(name string, receive func([][]byte), onClose func()) *Port {
+// attach is Attach for a device that is read from as well: the port closes when
+// read returns, and onClose makes it return.
+func (s *Switch) attach(name string, receive func([][]byte), read func(send func([]byte)), onClose func()) *Port {
 	p := &Port{sw: s, name: name, queue: newQueue(), onClose: onClose}
 	p.in.init(&p.drops, func(frame []byte) { s.forward(p, frame) })
 	p.out.init(&p.drops, p.deliver)
 	p.worker.Go(func() { p.queue.drain(receive) })
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		p.closed.Store(true)
-		p.queue.close()
-		return p
+	if read != nil {
+		p.worker.Go(func() {
+			read(p.Send)
+			p.shut()
+		})
 	}
-	s.ports = append(slices.Clone(s.ports), p)
+	s.mu.Lock()
+	closed := s.closed || p.closed.Load() // the device may be gone already
+	if !closed {
+		s.ports = append(slices.Clone(s.ports), p)
+		s.announce(p)
+	}
+	s.mu.Unlock()
+	if closed {
+		p.shut()
+	}
 	return p
 }
 
@@ -88,7 +108,7 @@ func (s *Switch) attach(name string, receive func([][]byte), onClose func()) *Po
 func (s *Switch) forward(from *Port, frame []byte) {
 	s.observe(from, frame)
 	dst, src := mac(frame[0:6]), mac(frame[6:12])
-	now := time.Now().UnixNano()
+	now := sinceStart()
 	s.mu.RLock()
 	known := s.table[src]
 	to := s.table[dst]
@@ -102,7 +122,7 @@ func (s *Switch) forward(from *Port, frame []byte) {
 			known.seen.Store(now)
 		}
 	}
-	if dst[0]&1 == 0 && to != nil && now-to.seen.Load() < int64(macAge) {
+	if dst[0]&1 == 0 && to != nil && to.age(now) < macAge {
 		if to.port != from {
 			to.port.out.pass(frame)
 		}
@@ -120,19 +140,30 @@ func (s *Switch) learn(src mac, from *Port, now int64) {
 	l.seen.Store(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if slices.Contains(s.ports, from) {
-		s.table[src] = l
+	if !slices.Contains(s.ports, from) {
+		return
 	}
+	if _, known := s.table[src]; !known && len(s.table) >= macLimit {
+		maps.DeleteFunc(s.table, func(_ mac, l *learned) bool { return l.age(now) >= macAge })
+		if len(s.table) >= macLimit {
+			return
+		}
+	}
+	s.table[src] = l
 }
 
-// Table returns the MAC table, by address.
+func (l *learned) age(now int64) time.Duration { return time.Duration(now - l.seen.Load()) }
+
+// Table returns the MAC table, by address, without what is too old to be used.
 func (s *Switch) Table() []MACEntry {
-	now := time.Now().UnixNano()
+	now := sinceStart()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	all := make([]MACEntry, 0, len(s.table))
 	for address, l := range s.table {
-		all = append(all, MACEntry{MAC: net.HardwareAddr(address[:]), Port: l.port.name, Age: time.Duration(now - l.seen.Load())})
+		if age := l.age(now); age < macAge {
+			all = append(all, MACEntry{MAC: net.HardwareAddr(address[:]), Port: l.port.name, Age: age})
+		}
 	}
 	slices.SortFunc(all, func(a, b MACEntry) int { return slices.Compare(a.MAC, b.MAC) })
 	return all
@@ -240,17 +271,23 @@ func (p *Port) deliver(frame []byte) {
 	if p.closed.Load() {
 		return
 	}
-	if !p.queue.put(frame) {
+	if !p.queue.put(frame, p) {
 		p.drops.queue.Add(1)
 		return
 	}
 	p.received.add(frame)
-	p.sw.record(p, frame)
 }
 
 // Close detaches the port and returns when nothing more is delivered to the
-// device. It must not be called from the port's own receive function.
+// device. It must not be called from the port's own receive function. It may be
+// called twice.
 func (p *Port) Close() {
+	p.shut()
+	p.worker.Wait()
+}
+
+// shut is Close for the port's own goroutines: it does not wait for them.
+func (p *Port) shut() {
 	p.once.Do(func() {
 		p.closed.Store(true)
 		p.sw.detach(p)
@@ -261,7 +298,6 @@ func (p *Port) Close() {
 			p.onClose()
 		}
 	})
-	p.worker.Wait()
 }
 
 // etherType reads a frame's EtherType; 802.1Q tags are not looked into.
@@ -284,12 +320,15 @@ type queue struct {
 
 func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
 
-func (q *queue) put(frame []byte) bool {
+// put records the frame for the port's captures before the receiver can answer it,
+// so that they never show an answer before its question.
+func (q *queue) put(frame []byte, p *Port) bool {
 	q.mu.Lock()
 	if q.closed || len(q.frames) >= queueLimit {
 		q.mu.Unlock()
 		return false
 	}
+	p.sw.record(p, frame)
 	q.frames = append(q.frames, frame)
 	first := len(q.frames) == 1
 	q.mu.Unlock()

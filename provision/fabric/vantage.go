@@ -4,23 +4,21 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -42,6 +40,8 @@ type Vantage struct {
 	stack *stack.Stack
 	port  *Port
 	pings atomic.Uint32
+	once  sync.Once
+	done  chan struct{} // closed by Close, before anything is taken down
 }
 
 const vantageNIC tcpip.NICID = 1
@@ -49,14 +49,17 @@ const vantageNIC tcpip.NICID = 1
 // NewVantage attaches a vantage to a switch.
 func NewVantage(sw *Switch, cfg VantageConfig) (*Vantage, error) {
 	if cfg.MAC == nil {
-		cfg.MAC = deriveMAC("vantage", cfg.Name)
+		cfg.MAC = deriveMAC("vantage", sw.name, cfg.Name)
+	}
+	if len(cfg.MAC) != len(mac{}) || cfg.MAC[0]&1 != 0 {
+		return nil, fmt.Errorf("vantage %s: %q is no hardware address of one Ethernet station", cfg.Name, cfg.MAC)
 	}
 	s, err := newStack()
 	if err != nil {
 		return nil, fmt.Errorf("vantage %s: %w", cfg.Name, err)
 	}
-	e, link := plug(sw, cfg.Name, cfg.MAC)
-	v := &Vantage{cfg: cfg, stack: s, port: e.port}
+	e, link := plug(sw, cfg.Name, cfg.MAC, true)
+	v := &Vantage{cfg: cfg, stack: s, port: e.port, done: make(chan struct{})}
 	if err := addNIC(s, vantageNIC, link, cfg.Addrs); err != nil {
 		v.Close()
 		return nil, fmt.Errorf("vantage %s: %w", cfg.Name, err)
@@ -94,114 +97,39 @@ func (v *Vantage) addr(family func(netip.Addr) bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// Close detaches the vantage; its connections end.
+// Close detaches the vantage, as if its cable was pulled: its connections end here
+// with net.ErrClosed, and their peers are not told. It may be called twice.
 func (v *Vantage) Close() {
-	v.port.Close()
-	v.stack.Close()
-	v.stack.Wait()
+	v.once.Do(func() {
+		close(v.done)
+		v.port.Close()
+		v.stack.Close()
+		v.stack.Wait()
+	})
 }
 
-// DialContext connects over "tcp" or "udp" (also with the suffix 4 or 6) to an
-// "address:port" that is no name, from a fresh local port. Errors are those that
-// the net package would give on a real host: errors.Is finds ECONNREFUSED,
-// EHOSTUNREACH and so on, and os.ErrDeadlineExceeded.
-func (v *Vantage) DialContext(ctx context.Context, network, to string) (net.Conn, error) {
-	return v.DialFrom(ctx, network, netip.AddrPort{}, to)
+func (v *Vantage) isClosed() bool {
+	select {
+	case <-v.done:
+		return true
+	default:
+		return false
+	}
 }
 
-// DialFrom is DialContext from a local address and port of one's choice; zero
-// values are chosen by the stack.
-func (v *Vantage) DialFrom(ctx context.Context, network string, local netip.AddrPort, to string) (net.Conn, error) {
-	remote, err := netip.ParseAddrPort(to)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
-	}
-	base, err := baseNetwork(network, remote.Addr())
-	if err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: udpAddr(remote), Err: ctx.Err()}
-	}
-	if base == "udp" {
-		return v.dialUDP(local, remote)
-	}
-	conn, err := gonet.DialTCPWithBind(ctx, v.stack, fullAddress(local), fullAddress(remote), protocolOf(remote.Addr()))
-	if err != nil {
-		return nil, translate("dial", network, err)
-	}
-	return &tcpConn{TCPConn: conn}, nil
-}
-
-func baseNetwork(network string, to netip.Addr) (string, error) {
-	ok := false
-	switch network {
-	case "tcp", "udp":
-		ok = true
-	case "tcp4", "udp4":
-		ok = to.Is4()
-	case "tcp6", "udp6":
-		ok = to.Is6()
-	}
-	if !ok {
-		return "", &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network + " for " + to.String())}
-	}
-	return network[:3], nil
-}
-
-// Listen accepts TCP connections on an "address:port" of the vantage.
-func (v *Vantage) Listen(network, at string) (net.Listener, error) {
-	local, err := netip.ParseAddrPort(at)
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-	}
-	l, err := gonet.ListenTCP(v.stack, fullAddress(local), protocolOf(local.Addr()))
-	if err != nil {
-		return nil, translate("listen", network, err)
-	}
-	return l, nil
-}
-
-// ListenPacket receives UDP datagrams on an "address:port" of the vantage.
-func (v *Vantage) ListenPacket(network, at string) (net.PacketConn, error) {
-	local, err := netip.ParseAddrPort(at)
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-	}
-	full := fullAddress(local)
-	c, err := gonet.DialUDP(v.stack, &full, nil, protocolOf(local.Addr()))
-	if err != nil {
-		return nil, translate("listen", network, err)
-	}
-	return c, nil
-}
-
-func (v *Vantage) dialUDP(local, remote netip.AddrPort) (net.Conn, error) {
-	wq := new(waiter.Queue)
-	ep, terr := v.stack.NewEndpoint(udp.ProtocolNumber, protocolOf(remote.Addr()), wq)
-	if terr != nil {
-		return nil, translate("dial", "udp", errors.New(terr.String()))
-	}
-	if local.IsValid() {
-		terr = ep.Bind(fullAddress(local))
-	}
-	if terr == nil {
-		terr = ep.Connect(fullAddress(remote))
-	}
-	if terr != nil {
-		ep.Close()
-		return nil, translate("dial", "udp", errors.New(terr.String()))
-	}
-	return newUDPConn(wq, ep), nil
-}
-
-// Ping sends one ICMP echo request (RFC 792, RFC 4443) and returns the time until its reply.
+// Ping sends one ICMP echo request (RFC 792, RFC 4443) and returns the time until
+// its reply, the resolution of the neighbour included. It waits for as long as the
+// context allows: the netstack's ICMP sockets are not told of "unreachable".
 func (v *Vantage) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
+	to = to.Unmap()
 	transport, protocol := icmp.ProtocolNumber4, ipv4.ProtocolNumber
 	if to.Is6() {
 		transport, protocol = icmp.ProtocolNumber6, ipv6.ProtocolNumber
 	}
 	fail := func(err error) (time.Duration, error) {
+		if v.isClosed() {
+			err = net.ErrClosed
+		}
 		return 0, fmt.Errorf("ping %s from %s: %w", to, v.cfg.Name, err)
 	}
 	var wq waiter.Queue
@@ -243,6 +171,8 @@ func (v *Vantage) Ping(ctx context.Context, to netip.Addr) (time.Duration, error
 			case <-notify:
 			case <-ctx.Done():
 				return fail(context.Cause(ctx))
+			case <-v.done:
+				return fail(net.ErrClosed)
 			}
 		default:
 			return fail(errnoOf(terr.String()))
@@ -276,23 +206,3 @@ func (v *Vantage) Neighbors() ([]Neighbor, error) {
 	slices.SortFunc(all, func(a, b Neighbor) int { return a.Addr.Compare(b.Addr) })
 	return all, nil
 }
-
-func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
-	if a.Is6() {
-		return ipv6.ProtocolNumber
-	}
-	return ipv4.ProtocolNumber
-}
-
-func fullAddress(a netip.AddrPort) tcpip.FullAddress {
-	if !a.IsValid() {
-		return tcpip.FullAddress{}
-	}
-	full := tcpip.FullAddress{Port: a.Port()}
-	if !a.Addr().IsUnspecified() {
-		full.Addr = address(a.Addr())
-	}
-	return full
-}
-
-func udpAddr(a netip.AddrPort) net.Addr { return net.UDPAddrFromAddrPort(a) }

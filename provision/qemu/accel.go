@@ -30,9 +30,10 @@ func (a Accel) args() []string {
 	if a == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	// A CPU without AVX: emulating it is slower than doing without, and Go's
-	// hash functions use whatever the CPU claims to have.
-	return []string{"-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Westmere"}
+	// Without CMPXCHG16B: QEMU 7.2's emulation of it leaves wrong flags behind, and
+	// the guest's kernel, which allocates memory with it, dies of a double fault in
+	// every third boot (docs/performance.md). The kernel does without it if it must.
+	return []string{"-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-cx16"}
 }
 
 // Proof says which acceleration this host has, and how that is known.

@@ -173,11 +173,10 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader) ([]byte
 	if err := session.Start(command); err != nil {
 		return nil, fmt.Errorf("%s: start %s: %w", c.host, firstLine(command), err)
 	}
-	stop := context.AfterFunc(ctx, func() { session.Close() })
-	defer stop()
-	err = session.Wait()
+	// A host that hangs never answers the close of a session either: do not wait for it.
+	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, session.Wait() }, func(struct{}) {})
 	if ctx.Err() != nil {
-		return stdout.Bytes(), fmt.Errorf("%s: %s: %w", c.host, firstLine(command), context.Cause(ctx))
+		return nil, fmt.Errorf("%s: %s: %w", c.host, firstLine(command), context.Cause(ctx))
 	}
 	var exit *ssh.ExitError
 	if errors.As(err, &exit) {
