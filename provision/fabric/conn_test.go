@@ -1,15 +1,20 @@
 package fabric
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 )
 
 // pair is a TCP connection between two vantages of the segment.
@@ -292,23 +297,63 @@ func TestWriteToTakesBothFormsOfAnIPv4Address(t *testing.T) {
 // An address where nobody is: the neighbour is asked for three times, a second
 // apart (RFC 4861, 10), and then the connection fails; it does not time out.
 func TestNoNeighborIsUnreachable(t *testing.T) {
+	l := newLab(t)
+	var all sync.WaitGroup
 	for name, test := range map[string]struct {
-		from func(l *lab) *Vantage
+		from *Vantage
 		to   string
 		want error
 	}{
-		"segment":    {func(l *lab) *Vantage { return l.a }, "192.168.56.99:80", syscall.EHOSTUNREACH},
-		"segment v6": {func(l *lab) *Vantage { return l.a }, "[fd00:56::99]:80", syscall.EHOSTUNREACH},
-		"routed":     {func(l *lab) *Vantage { return l.outA }, "192.168.56.99:80", syscall.EHOSTUNREACH},
-		"routed v6":  {func(l *lab) *Vantage { return l.outA }, "[fd00:56::99]:80", syscall.ENETUNREACH}, // see readableUnreachable
+		"segment":    {l.a, "192.168.56.99:80", syscall.EHOSTUNREACH},
+		"segment v6": {l.a, "[fd00:56::99]:80", syscall.EHOSTUNREACH},
+		"routed":     {l.outA, "192.168.56.98:80", syscall.EHOSTUNREACH},
+		"routed v6":  {l.outA, "[fd00:56::98]:80", syscall.ENETUNREACH}, // see readableUnreachable
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			_, err := test.from(newLab(t)).DialContext(within(t, 8*time.Second), "tcp", test.to)
-			if !errors.Is(err, test.want) {
-				t.Errorf("got %v, want %v", err, test.want)
+		all.Go(func() {
+			if _, err := test.from.DialContext(within(t, 8*time.Second), "tcp", test.to); !errors.Is(err, test.want) {
+				t.Errorf("%s: got %v, want %v", name, err, test.want)
 			}
 		})
+	}
+	all.Wait()
+}
+
+func TestUnreachableIsMadeReadable(t *testing.T) {
+	from, to := netip.MustParseAddr("2001:db8:a::1"), netip.MustParseAddr("2001:db8:a::10")
+	build := func(code uint8) []byte {
+		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolICMPv6, SrcIP: from.AsSlice(), DstIP: to.AsSlice()}
+		icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeDestinationUnreachable, code)}
+		if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
+			t.Fatal(err)
+		}
+		return ethernetFrame(t, &layers.Ethernet{SrcMAC: broadcast, DstMAC: broadcast, EthernetType: layers.EthernetTypeIPv6}, ip, icmp, gopacket.Payload("\x00\x00\x00\x00the packet"))
+	}
+	for code, want := range map[uint8]uint8{0: 0, 1: 0, 3: 0, 4: 4, 5: 0, 6: 0} {
+		original := build(code)
+		if got := readableUnreachable(original); !bytes.Equal(got, build(want)) { // with the right checksum
+			t.Errorf("code %d became %x", code, got)
+		}
+		if !bytes.Equal(original, build(code)) {
+			t.Errorf("code %d: the frame that others see was changed", code)
+		}
+	}
+	if short := build(3)[:icmpTypeAt+2]; !bytes.Equal(readableUnreachable(short), short) {
+		t.Error("a frame cut short was changed")
+	}
+}
+
+func TestListenOnAllAddresses(t *testing.T) {
+	l := newLab(t)
+	serveTCP(t, l.b, "[::]:80")
+	serveUDP(t, l.b, "[::]:53")
+	serveTCP(t, l.b, "0.0.0.0:81")
+	for _, at := range []struct{ network, to string }{
+		{"tcp", "192.168.56.51:80"}, {"tcp", "[fd00:56::51]:80"}, {"tcp", "192.168.56.51:81"},
+		{"udp", "192.168.56.51:53"}, {"udp", "[fd00:56::51]:53"},
+	} {
+		if seen, own, err := ask(t, l.a, at.network, at.to); err != nil || seen != own {
+			t.Errorf("%s %s: seen as %s, own %s, %v", at.network, at.to, seen, own, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -221,6 +222,11 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 		ours, qemu := streamPair(t)
 		defer qemu.Close()
 		l.site.AttachStream("vm", ours)
+		c, err := StartCapture(filepath.Join(t.TempDir(), "x.pcapng"), CaptureOptions{}, l.site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _, _ = c.Stop() }()
 		l.a.Port().SetImpairment(ToDevice, Impairment{Delay: time.Hour})
 		_, _ = l.b.Ping(within(t, 10*time.Millisecond), l.a.Addr4())
 	})
