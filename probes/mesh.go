@@ -145,6 +145,8 @@ func clientText(c Client) string { return fmt.Sprintf("client %s %s", c.Name, c.
 
 // The expected spread: IPVS hands connections out in turn, so each replica's
 // share is its fair one but for the remainder of each entry host's own round.
+// That round is one for all ports of a service on a host (they share a firewall
+// mark), so ports must be asked one after another, not alternately.
 // Half to one and a half times the fair share allows for that and for a few
 // lost datagrams, and catches any replica that is left out or preferred.
 const (

@@ -121,6 +121,22 @@ func (s *scenarioRun) settle(ctx context.Context, d *deployment) error {
 	return nil
 }
 
+// byPort groups endpoints by port and protocol, each group with all hosts.
+func byPort(endpoints []probes.Endpoint) [][]probes.Endpoint {
+	var groups [][]probes.Endpoint
+	for _, e := range endpoints {
+		i := slices.IndexFunc(groups, func(g []probes.Endpoint) bool {
+			return g[0].Addr.Port() == e.Addr.Port() && g[0].Proto == e.Proto
+		})
+		if i < 0 {
+			groups = append(groups, nil)
+			i = len(groups) - 1
+		}
+		groups[i] = append(groups[i], e)
+	}
+	return groups
+}
+
 func ask(c provision.Client, e probes.Endpoint) probes.Ask {
 	return probes.Ask{Client: asProbe(c), Endpoint: e, Dialer: c}
 }
@@ -162,10 +178,15 @@ func (s *scenarioRun) observe(ctx context.Context, d *deployment) (*Observations
 			endpoints []probes.Endpoint
 			times     int
 		}{{so.Endpoints, samples}, {so.Hidden, exposureSamples}} {
-			for range group.times {
-				for _, e := range group.endpoints {
-					for _, c := range clients {
-						asks = append(asks, ask(c, e))
+			// Port after port, not in turn: the mesh has one rotation for all ports of a
+			// service on a host, so asking two ports alternately would give each port
+			// always the same replica.
+			for _, port := range byPort(group.endpoints) {
+				for range group.times {
+					for _, e := range port {
+						for _, c := range clients {
+							asks = append(asks, ask(c, e))
+						}
 					}
 				}
 			}

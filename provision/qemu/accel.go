@@ -186,7 +186,7 @@ func bootUnderKVM(ctx context.Context, kernel, initrd string) error {
 			if seen() {
 				return nil
 			}
-			return fmt.Errorf("QEMU ended (%v): %s", err, stderr)
+			return fmt.Errorf("QEMU ended (%v): %s", err, firstLine(stderr.String()))
 		case <-ctx.Done():
 			_ = cmd.Process.Kill()
 			<-ended

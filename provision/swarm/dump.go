@@ -20,10 +20,12 @@ type Document struct {
 // hostStates are the commands whose output describes a host, run in one session each.
 var hostStates = []struct{ name, title, command string }{
 	{"ip-addr.txt", "ip addr", "ip -details addr"},
-	{"ipvs.txt", "IPVS tables", `for ns in /run/docker/netns/*; do
+	{"ipvs.txt", "IPVS tables", `found=no
+for ns in /run/docker/netns/*; do
 	t=$(nsenter --net="$ns" ipvsadm -Ln --stats 2>/dev/null | tail -n +4); c=$(nsenter --net="$ns" ipvsadm -Ln 2>/dev/null)
-	[ -n "$t" ] && printf '== %s\n%s\n-- marks\n%s\n-- statistics\n%s\n\n' "${ns##*/}" "$c" "$(nsenter --net="$ns" iptables-save -t mangle 2>/dev/null | grep -- MARK)" "$t"
-done; true`},
+	[ -n "$t" ] && found=yes && printf '== %s\n%s\n-- marks\n%s\n-- statistics\n%s\n\n' "${ns##*/}" "$c" "$(nsenter --net="$ns" iptables-save -t mangle 2>/dev/null | grep -- MARK)" "$t"
+done
+[ $found = yes ] || echo "no network namespace of this host has an IPVS service"`},
 	{"engine.log", "engine log, its end", "journalctl -u docker.service -n 200 --no-pager -o short-precise"},
 }
 
