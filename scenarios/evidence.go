@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/hiveproof/hiveproof/provision"
@@ -70,8 +71,18 @@ func (s *scenarioRun) evidence(ctx context.Context, d *deployment, o *Observatio
 			problems = multierror.Append(problems, err)
 		}
 	}
+	// What a reader of any single verdict wants at hand.
+	for i := range s.out.Claims {
+		for _, e := range s.out.Evidence {
+			if e.Kind == "pcapng" || strings.HasSuffix(e.Path, exchangesFile) {
+				s.out.Claims[i].Evidence = append(s.out.Claims[i].Evidence, e)
+			}
+		}
+	}
 	return problems.ErrorOrNil()
 }
+
+const exchangesFile = "exchanges.jsonl"
 
 func (s *scenarioRun) write(doc swarm.Document) error {
 	abs, rel, err := s.Store.EvidencePath(s.planned.Scenario.ID, doc.Name)
@@ -105,6 +116,6 @@ func observationDocuments(o *Observations) ([]swarm.Document, error) {
 	}
 	return []swarm.Document{
 		{Name: "observations.json", Title: "what was observed: hosts, clients, tasks, ingress addresses, ports", Text: state},
-		{Name: "exchanges.jsonl", Title: "every exchange, one a line", Text: lines.Bytes()},
+		{Name: exchangesFile, Title: "every exchange, one a line", Text: lines.Bytes()},
 	}, nil
 }

@@ -32,8 +32,9 @@ CONF
 # No name server: the lab is closed, and an empty file is refused at once where an unreachable server is waited for.
 rm -f "$root/etc/resolv.conf"; : > "$root/etc/resolv.conf"
 : > "$root/etc/machine-id"
-printf '/dev/vda / ext4 defaults,noatime 0 1\n' > "$root/etc/fstab"
-printf 'ip_vs\nip_vs_rr\nvxlan\nbr_netfilter\noverlay\nveth\nnf_nat\nxt_conntrack\nxt_MASQUERADE\nxt_addrtype\n' > "$root/etc/modules-load.d/hiveproof.conf"
+# The initial RAM disk has mounted the root file system for good: nothing is left
+# to mount, and so no device to wait for.
+: > "$root/etc/fstab"
 mkdir -p "$root/etc/systemd/journald.conf.d"
 printf '[Journal]\nStorage=volatile\nForwardToConsole=no\n' > "$root/etc/systemd/journald.conf.d/hiveproof.conf"
 
@@ -44,25 +45,32 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
 	rpc-statd-notify.service drbd.service blk-availability.service systemd-networkd.service systemd-networkd.socket; do
 	chroot "$root" systemctl -q disable "$unit" 2>/dev/null || true
 done
+# Devices are made by devtmpfs and the few modules needed are loaded by who needs
+# them, so the coldplug of every device is left out as well.
 for unit in systemd-networkd-wait-online.service lvm2-monitor.service dm-event.socket lvm2-lvmpolld.socket \
 	systemd-hwdb-update.service systemd-update-done.service ldconfig.service getty@tty1.service serial-getty@ttyS0.service \
 	systemd-random-seed.service systemd-pcrphase.service systemd-firstboot.service sys-kernel-debug.mount sys-kernel-tracing.mount \
-	console-getty.service modprobe@drm.service systemd-update-utmp.service systemd-journal-flush.service; do
+	sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount tmp.mount \
+	proc-sys-fs-binfmt_misc.automount systemd-binfmt.service modprobe@drm.service modprobe@configfs.service \
+	modprobe@efi_pstore.service modprobe@fuse.service modprobe@dm_mod.service modprobe@loop.service \
+	systemd-udev-trigger.service systemd-udev-load-credentials.service kmod-static-nodes.service systemd-sysusers.service \
+	systemd-journal-catalog-update.service systemd-logind.service systemd-pstore.service ipvsadm.service \
+	systemd-modules-load.service console-getty.service systemd-update-utmp.service systemd-journal-flush.service; do
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 chroot "$root" passwd -q -d root >/dev/null 2>&1 || true
 
-# A minimal initial RAM disk: everything but the disk's driver is built into Debian's cloud kernel.
+# Modules are unpacked here once and not at each load in each guest.
 kernel=$(basename "$(ls -d "$root"/lib/modules/*)")
+find "$root/lib/modules/$kernel" -name '*.ko.xz' -exec "$root/bin/busybox" unxz {} +
+chroot "$root" depmod -a "$kernel"
+
+# A minimal initial RAM disk: everything but the disk's driver is built into Debian's cloud kernel.
 ram=$root/tmp/initrd
 mkdir -p "$ram/bin" "$ram/dev" "$ram/proc" "$ram/newroot"
 cp "$root/bin/busybox" "$ram/bin/busybox"
 ln -s busybox "$ram/bin/sh"
-module=$(find "$root/lib/modules/$kernel" -name 'virtio_blk.ko*')
-case $module in
-*.xz) chroot "$root" busybox unxz -c "${module#"$root"}" > "$ram/virtio_blk.ko" ;;
-*) cp "$module" "$ram/virtio_blk.ko" ;;
-esac
+cp "$(find "$root/lib/modules/$kernel" -name virtio_blk.ko)" "$ram/virtio_blk.ko"
 cat > "$ram/init" <<'INIT'
 #!/bin/sh
 /bin/busybox mount -t devtmpfs dev /dev

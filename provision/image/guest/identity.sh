@@ -12,8 +12,11 @@ cat "$cfg/authorized_keys/raw" > /run/hiveproof/authorized_keys
 (umask 077 && cat "$cfg/host_key/raw" > /run/hiveproof/ssh_host_ed25519_key)
 chmod 0644 /run/hiveproof/authorized_keys
 
-# One directive a line: hostname NAME | host ADDR NAME | addr MAC NAME ADDR/LEN | gateway ADDR
+# One directive a line: hostname NAME | host ADDR NAME | addr MAC NAME ADDR/LEN | gateway ADDR | grow DEVICE
 modprobe virtio_net 2>/dev/null || true
+# No autoconfiguration: the addresses are those of the topology and no others.
+echo 0 > /proc/sys/net/ipv6/conf/all/accept_ra
+echo 0 > /proc/sys/net/ipv6/conf/default/accept_ra
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' > /etc/hosts
 while read -r word a b c; do
 	case $word in
@@ -39,6 +42,9 @@ while read -r word a b c; do
 			ip link set "$b" up
 			break
 		done
+		;;
+	grow)
+		resize2fs "$a" || echo "hiveproof: cannot grow the file system on $a" >&2
 		;;
 	gateway)
 		ip route add default via "$a"
