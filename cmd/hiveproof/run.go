@@ -148,8 +148,10 @@ func (f *runFlags) start(ctx context.Context, g *globals, top *topology.Topology
 		if status != nil && f.lab.topology != "" {
 			return nil, usageError{errors.New("--topology: a lab is up already, with the topology that it was started with; take it down first (hiveproof down)")}
 		}
-		if err := client.WaitReady(ctx, events); err != nil {
-			return nil, err
+		if status != nil { // one that was up already may still be coming up
+			if err := client.WaitReady(ctx, events); err != nil {
+				return nil, err
+			}
 		}
 		return client.Run(ctx, req, events)
 	}

@@ -40,12 +40,12 @@ supervisor ends, however it ends, so do its machines.`,
 				return err
 			}
 			events := sink(quiet, asJSON)
-			if client == nil {
-				client, err = startSupervisor(ctx, g, f, events)
-			} else if f.topology != "" {
+			switch {
+			case client == nil:
+				_, err = startSupervisor(ctx, g, f, events)
+			case f.topology != "":
 				err = usageError{fmt.Errorf("a lab is up already (pid %d): take it down first (hiveproof down)", status.PID)}
-			}
-			if err == nil {
+			default:
 				err = client.WaitReady(ctx, events)
 			}
 			if err = errors.Join(err, events.Close()); err != nil {
@@ -70,8 +70,8 @@ const superviseCommand = "internal-supervise"
 // supervisorLog is the supervisor's own output, in the state directory.
 const supervisorLog = "supervisor.log"
 
-// startSupervisor starts a supervisor process and connects to it. If ctx ends
-// while the lab comes up, the supervisor is ended as well.
+// startSupervisor starts a supervisor process and waits until its lab is ready.
+// If ctx ends before that, the supervisor is ended as well.
 func startSupervisor(ctx context.Context, g *globals, f *labFlags, events reports.Sink) (*supervise.Client, error) {
 	dir, err := g.state()
 	if err != nil {
@@ -105,16 +105,32 @@ func startSupervisor(ctx context.Context, g *globals, f *labFlags, events report
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // how it ended is in its log
+		close(ended)
+	}()
+	client, err := awaitSocket(ctx, dir.SocketPath(), ended, logPath)
+	if err == nil {
+		err = client.WaitReady(ctx, events)
+	}
+	if err != nil && ctx.Err() != nil {
+		// It takes its machines down; we wait for that, as the user should be able to start anew.
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+	}
+	return client, err
+}
+
+// awaitSocket connects to a supervisor that has just been started.
+func awaitSocket(ctx context.Context, socket string, ended <-chan struct{}, logPath string) (*supervise.Client, error) {
 	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		client, _, err := supervise.Connect(limit, dir.SocketPath())
+		client, _, err := supervise.Connect(limit, socket)
 		if err == nil {
-			context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 			return client, nil
 		}
 		select {
@@ -122,7 +138,6 @@ func startSupervisor(ctx context.Context, g *globals, f *labFlags, events report
 			text, _ := os.ReadFile(logPath) // the error says that it ended; the log only says why
 			return nil, fmt.Errorf("the supervisor ended at once: %s", strings.TrimSpace(string(text)))
 		case <-limit.Done():
-			_ = cmd.Process.Signal(syscall.SIGTERM)
 			return nil, fmt.Errorf("wait for the supervisor (its log is %s): %w", logPath, context.Cause(limit))
 		case <-tick.C:
 		}
