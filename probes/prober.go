@@ -11,7 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,8 +21,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Dialer connects as net.Dialer does, from a fresh local port each time. A
-// vantage of the lab's network is one.
+// Dialer connects as net.Dialer does, from a fresh local port each time, and
+// reports errors as it does (syscall.Errno within). A vantage of the lab's
+// network is one. A connection for "udp" must be a net.PacketConn as well: the
+// DNS library tells the two framings apart by that.
 type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -45,8 +47,9 @@ type Options struct {
 const defaultTimeout = 5 * time.Second
 
 // Collect puts all questions: those of one client one after another, in order,
-// different clients at the same time. Exchanges are in the order of their
-// questions. When ctx ends, those that are left are Aborted.
+// different clients at the same time, so that no two are ever under way between
+// one client and one endpoint. There is one exchange for each question, in the
+// order in which they started. When ctx ends, those that are left are Aborted.
 func Collect(ctx context.Context, asks []Ask, opts Options) []Exchange {
 	if opts.Timeout == 0 {
 		opts.Timeout = defaultTimeout
@@ -76,6 +79,7 @@ func Collect(ctx context.Context, asks []Ask, opts Options) []Exchange {
 		})
 	}
 	wg.Wait()
+	slices.SortStableFunc(all, func(a, b Exchange) int { return a.Start.Compare(b.Start) })
 	return all
 }
 
@@ -96,13 +100,24 @@ func Exchange1(ctx context.Context, a Ask, timeout time.Duration) Exchange {
 		x.LocalAddr = localAddr(conn)
 		// Closing it ends whatever waits when the time is up or the run is over.
 		stop := context.AfterFunc(limited, func() { conn.Close() })
-		x.Answer, err = question(conn, a.Endpoint, nonce())
+		if connected {
+			x.Answer, err = questionStream(conn, a.Endpoint, nonce())
+		} else {
+			x.Answer, err = question(conn, a.Endpoint, nonce())
+		}
 		stop()
 		conn.Close()
 	}
 	x.RTT = time.Since(x.Start)
 	x.Outcome = outcome(ctx, limited, err, connected)
-	if err != nil {
+	switch {
+	case err == nil:
+	case x.Outcome == Aborted:
+		x.Err = context.Cause(ctx).Error()
+	case x.Outcome == TimedOut || x.Outcome == Connected:
+		// err only says that our own socket was closed, or what a deadline is.
+		x.Err = fmt.Sprintf("no answer within %s", timeout)
+	default:
 		x.Err = err.Error()
 	}
 	return x
@@ -137,7 +152,7 @@ func outcome(run, limited context.Context, err error, connected bool) Outcome {
 		return Unreachable
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), connected && isEOF(err):
 		return Reset
-	case limited.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+	case limited.Err() != nil, isTimeout(err):
 		if connected {
 			return Connected
 		}
@@ -148,6 +163,38 @@ func outcome(run, limited context.Context, err error, connected bool) Outcome {
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+// isTimeout also knows a dialer's own deadline, which may pass a moment before
+// the context's.
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// tally counts what was received on a connection.
+type tally struct {
+	net.Conn
+	received int
+}
+
+func (t *tally) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	t.received += n
+	return n, err
+}
+
+// questionStream asks over TCP. A peer that spoke and made no sense, or stopped
+// in the middle, gave a wrong answer; the parsers would say "unexpected EOF" as of
+// one that closed without a word.
+func questionStream(conn net.Conn, e Endpoint, nonce string) (*whoami.Answer, error) {
+	heard := &tally{Conn: conn}
+	a, err := question(heard, e, nonce)
+	var network net.Error // of the socket, not of the text
+	if err != nil && heard.received > 0 && !errors.Is(err, errWrong) && !errors.As(err, &network) {
+		err = fmt.Errorf("%w: %w", errWrong, err)
+	}
+	return a, err
+}
 
 // question asks in the endpoint's protocol. conn is closed by the caller.
 func question(conn net.Conn, e Endpoint, nonce string) (*whoami.Answer, error) {
@@ -194,9 +241,6 @@ func askEcho(conn net.Conn, proto, nonce string) (*whoami.Answer, error) {
 	}
 	line, err := bufio.NewReader(io.LimitReader(conn, 64<<10)).ReadBytes('\n')
 	if err != nil {
-		if len(line) > 0 && isEOF(err) {
-			return nil, fmt.Errorf("%w: %.80q", errWrong, line)
-		}
 		return nil, err
 	}
 	return decode(line)

@@ -13,6 +13,7 @@ import (
 	"github.com/hiveproof/hiveproof/reports"
 	"github.com/hiveproof/hiveproof/scenarios"
 	"github.com/hiveproof/hiveproof/scenarios/session"
+	"github.com/hiveproof/hiveproof/scenarios/supervise"
 	"github.com/spf13/cobra"
 )
 
@@ -148,7 +149,7 @@ func (f *runFlags) start(ctx context.Context, g *globals, top *topology.Topology
 		if status != nil && f.lab.topology != "" {
 			return nil, usageError{errors.New("--topology: a lab is up already, with the topology that it was started with; take it down first (hiveproof down)")}
 		}
-		if status != nil { // one that was up already may still be coming up
+		if status != nil && status.Phase != supervise.Ready { // it is still coming up, or failed to
 			if err := client.WaitReady(ctx, events); err != nil {
 				return nil, err
 			}

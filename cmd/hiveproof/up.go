@@ -45,7 +45,7 @@ supervisor ends, however it ends, so do its machines.`,
 				_, err = startSupervisor(ctx, g, f, events)
 			case f.topology != "":
 				err = usageError{fmt.Errorf("a lab is up already (pid %d): take it down first (hiveproof down)", status.PID)}
-			default:
+			case status.Phase != supervise.Ready:
 				err = client.WaitReady(ctx, events)
 			}
 			if err = errors.Join(err, events.Close()); err != nil {

@@ -8,18 +8,23 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Binary is the agent's path inside its images.
@@ -72,7 +77,7 @@ func FindBinary() (string, error) {
 }
 
 // format changes when the archive made of one binary changes.
-const format = 1
+const format = 2
 
 // Digest names the archive that Build makes of a binary, without making it.
 func Digest(binary string) (string, error) {
@@ -96,7 +101,7 @@ func Build(binary, archive string) error {
 	if err != nil {
 		return fmt.Errorf("make the agent's image: %w", err)
 	}
-	images := map[name.Tag]v1.Image{}
+	images := map[name.Reference]v1.Image{}
 	for _, t := range Tags() {
 		tag, err := name.NewTag(t.Name)
 		if err != nil {
@@ -109,21 +114,69 @@ func Build(binary, archive string) error {
 	if err := os.MkdirAll(filepath.Dir(archive), 0o755); err != nil {
 		return fmt.Errorf("make the agent's image: %w", err)
 	}
-	temp := fmt.Sprintf("%s.%d.part", archive, os.Getpid())
-	if err := tarball.MultiWriteToFile(temp, images); err != nil {
-		return errors.Join(fmt.Errorf("write the agent's images: %w", err), remove(temp))
+	temp, err := os.CreateTemp(filepath.Dir(archive), filepath.Base(archive)+".*.part")
+	if err != nil {
+		return fmt.Errorf("make the agent's image: %w", err)
 	}
-	if err := os.Rename(temp, archive); err != nil {
-		return errors.Join(fmt.Errorf("write the agent's images: %w", err), remove(temp))
+	err = errors.Join(
+		write(temp, images, layer),
+		temp.Chmod(0o644), // the node image may be built by another user
+		temp.Close(),
+	)
+	if err == nil {
+		err = os.Rename(temp.Name(), archive)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write the agent's images: %w", err), os.Remove(temp.Name()))
 	}
 	return nil
 }
 
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+// write writes what docker load reads: the images' configurations, their one
+// layer and the manifest. tarball.MultiRefWrite would do, but for its order of the
+// files, which changes from one call to the next.
+func write(to io.Writer, images map[name.Reference]v1.Image, layer v1.Layer) error {
+	manifest, err := tarball.ComputeManifest(images)
+	if err != nil {
 		return err
 	}
-	return nil
+	files := map[string][]byte{}
+	if files["manifest.json"], err = json.Marshal(manifest); err != nil {
+		return err
+	}
+	content, err := layer.Compressed()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if files[manifest[0].Layers[0]], err = io.ReadAll(content); err != nil {
+		return err
+	}
+	for _, img := range images {
+		id, err := img.ConfigName()
+		if err != nil {
+			return err
+		}
+		if files[id.String()], err = img.RawConfigFile(); err != nil {
+			return err
+		}
+	}
+	w := tar.NewWriter(to)
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if err := writeFile(w, path, 0o644, files[path]); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+func writeFile(w *tar.Writer, path string, mode int64, content []byte) error {
+	header := &tar.Header{Name: path, Mode: mode, Size: int64(len(content)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
+	if err := w.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err := w.Write(content)
+	return err
 }
 
 // layerOf is the one file of every image. It is not compressed: unpacking under
@@ -135,19 +188,10 @@ func layerOf(binary string) (v1.Layer, error) {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	header := &tar.Header{Name: strings.TrimPrefix(Binary, "/"), Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
-	if err := w.WriteHeader(header); err != nil {
+	if err := errors.Join(writeFile(w, strings.TrimPrefix(Binary, "/"), 0o755, content), w.Close()); err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(content); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(b.Bytes())), nil
-	}, tarball.WithCompressionLevel(0))
+	return static.NewLayer(b.Bytes(), types.DockerUncompressedLayer), nil
 }
 
 func imageOf(t Tag, layer v1.Layer) (v1.Image, error) {

@@ -74,10 +74,13 @@ func Run(ctx context.Context, req Request, plan *scenarios.Plan, sink reports.Si
 			result.Run.Cleanup = append(result.Run.Cleanup, releaseErr.Error())
 		}
 	} else {
-		listUnrun(result, plan)
-		if ctx.Err() == nil {
+		reason := "the lab did not come up"
+		if ctx.Err() != nil {
+			reason = fmt.Sprintf("the run ended before the lab was up (%v)", context.Cause(ctx))
+		} else {
 			result.Run.Error = labErr.Error()
 		}
+		listUnrun(result, plan, reason)
 	}
 	if ctx.Err() != nil {
 		result.Run.Interrupted = true
@@ -94,13 +97,13 @@ func Run(ctx context.Context, req Request, plan *scenarios.Plan, sink reports.Si
 }
 
 // listUnrun enters what was selected and never started.
-func listUnrun(result *reports.Result, plan *scenarios.Plan) {
+func listUnrun(result *reports.Result, plan *scenarios.Plan, reason string) {
 	for _, p := range plan.Scenarios {
-		s := reports.Scenario{ID: p.Scenario.ID, Title: p.Scenario.Title, Recipe: p.Scenario.Recipe, Reason: "the lab did not come up"}
+		s := reports.Scenario{ID: p.Scenario.ID, Title: p.Scenario.Title, Recipe: p.Scenario.Recipe, Reason: reason}
 		for _, c := range p.Claims {
 			s.Claims = append(s.Claims, reports.Claim{
 				ID: c.Claim.ID, Service: c.Service, Text: c.Claim.Text, Guide: c.Claim.Guide, Control: c.Control,
-				Verdict: reports.NotRun, Reason: "the lab did not come up",
+				Verdict: reports.NotRun, Reason: reason,
 			})
 		}
 		result.Scenarios = append(result.Scenarios, s)
