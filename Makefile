@@ -6,6 +6,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap
 OUTPUT  ?= hiveproof-results
 RUN     ?=
+# What the race detector needs.
+TEST_PACKAGES := gcc libc6-dev
 
 .PHONY: run test e2e bench lint build setup clean
 
@@ -14,6 +16,7 @@ run: setup build
 	./bin/hiveproof run --output $(OUTPUT) $(RUN)
 
 test: build
+	@./hack/setup.sh $(TEST_PACKAGES)
 	$(GO) vet ./...
 	$(GO) test -race ./...
 
@@ -27,7 +30,7 @@ bench:
 lint:
 	$(GO) vet ./...
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
-	$(GO) run honnef.co/go/tools/cmd/staticcheck@2026.1 ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hiveproof ./cmd/hiveproof

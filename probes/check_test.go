@@ -147,7 +147,7 @@ func TestEveryHostAnswers(t *testing.T) {
 		{"accepted and never answered", judge(hit("hive0", "tcp", Connected)), reports.Fail, "connected"},
 		{"one tcp connection lost", judge(once("tcp", TimedOut)), reports.Fail, "1 of 144 exchanges"},
 		{"one wrong answer", judge(once("udp", WrongAnswer)), reports.Fail, "wrong-answer"},
-		{"one datagram lost", judge(once("udp", TimedOut)), reports.Pass, "1 UDP questions got no answer"},
+		{"one datagram lost", judge(once("udp", TimedOut)), reports.Pass, "143 of 144 exchanges of 3 clients with 3 hosts were answered (1 UDP questions got no answer"},
 		{"many datagrams lost", judge(with(mesh(), func(i int, x *Exchange) {
 			if x.Endpoint.Proto == "udp" && i%7 == 0 {
 				outcomeOf(TimedOut)(x)
@@ -157,6 +157,8 @@ func TestEveryHostAnswers(t *testing.T) {
 		{"a client was not asked", judge(without(mesh(), func(x Exchange) bool { return x.Client.Name == "outside-b" })), reports.Invalid, "outside-b"},
 		{"udp was not asked", judge(without(mesh(), func(x Exchange) bool { return x.Endpoint.Proto == "udp" })), reports.Invalid, "53/udp"},
 		{"a host has no endpoint", EveryHostAnswers(mesh(), append([]string{"hive9"}, hosts...), hosts), reports.Invalid, "hive9 was not asked"},
+		{"no hosts", EveryHostAnswers(mesh(), nil, nil), reports.Invalid, "nothing was asked"},
+		{"no task was seen", EveryHostAnswers(mesh(), hosts, nil), reports.Invalid, "although no task was seen to run"},
 		{"nothing", judge(Published{}), reports.Invalid, "nothing was asked"},
 		{"no exchanges", judge(Published{Clients: clients, Endpoints: endpoints()}), reports.Invalid, "nothing was asked"},
 	})
@@ -177,6 +179,7 @@ func TestSourceHidden(t *testing.T) {
 		})), reports.Fail, "expected 10.0.0.3, seen 10.0.0.2"},
 		{"one-to-one site", judge(oneToOne()), reports.Fail, "client segment 192.168.56.50 asked hive0, expected 10.0.0.2, seen 192.168.56.50"},
 		{"an ingress address is not known", SourceHidden(mesh(), missing), reports.Invalid, "the ingress address of hive2 is not known"},
+		{"a host that nobody knows", SourceHidden(Published{Clients: clients, Exchanges: mesh().Exchanges}, missing), reports.Invalid, "the ingress address of hive2 is not known"},
 		{"a client got no answer", judge(with(mesh(), func(_ int, x *Exchange) {
 			if x.Client.Name == "outside-a" {
 				outcomeOf(TimedOut)(x)
@@ -209,6 +212,8 @@ func TestBalances(t *testing.T) {
 				x.Answer.Task = "other"
 			}
 		})), reports.Invalid, "task other answered"},
+		{"a client was not asked", judge(without(mesh(), func(x Exchange) bool { return x.Client.Name == "outside-b" })), reports.Invalid, "outside-b → hive0 53/tcp: 0"},
+		{"udp was not asked", judge(without(mesh(), func(x Exchange) bool { return x.Endpoint.Proto == "udp" })), reports.Invalid, "0 answers on 53/udp"},
 		{"one replica", Balances(mesh(), tasks[:1]), reports.Invalid, "nothing to balance over"},
 		{"too few answers", judge(Published{Clients: clients, Endpoints: endpoints(), Exchanges: mesh().Exchanges[:30]}), reports.Invalid, "20 are needed"},
 		{"nothing", judge(Published{}), reports.Invalid, "nothing was asked"},
@@ -249,6 +254,8 @@ func TestSourceKept(t *testing.T) {
 			}
 		})), reports.Invalid, "fewer than 3 answers from segment"},
 		{"tcp was not asked", SourceKept(without(oneToOne(), func(x Exchange) bool { return x.Endpoint.Proto == "tcp" })), reports.Invalid, "53/tcp"},
+		{"a client's address is not known", SourceKept(with(oneToOne(), func(_ int, x *Exchange) { x.Client.Addr = netip.Addr{} })), reports.Invalid,
+			"the address of client segment is not known"},
 		{"the probe failed", SourceKept(with(oneToOne(), func(i int, x *Exchange) {
 			if i == 0 {
 				outcomeOf(Failed)(x)
@@ -265,6 +272,7 @@ func TestLocalTaskAnswers(t *testing.T) {
 		{"two tasks on one host", LocalTaskAnswers(with(oneToOne(), func(i int, x *Exchange) {
 			x.Answer.Task = fmt.Sprintf("%s-%d", x.Endpoint.Host, i%2)
 		})), reports.Fail, "2 tasks answered on hive0"},
+		{"a task does not know its host", LocalTaskAnswers(with(oneToOne(), func(_ int, x *Exchange) { x.Answer.Node = "" })), reports.Invalid, "does not say on which host"},
 		{"a host is silent", LocalTaskAnswers(with(oneToOne(), func(_ int, x *Exchange) {
 			if x.Endpoint.Host == "hive1" {
 				outcomeOf(TimedOut)(x)
@@ -310,7 +318,37 @@ func TestNotExposed(t *testing.T) {
 		{"nothing listens inside", edit(func(h *Hidden) { outcomeOf(Refused)(&h.Listens[0]) }), reports.Invalid, "nothing answers on 3306/tcp inside"},
 		{"nobody looked inside", edit(func(h *Hidden) { h.Listens = nil }), reports.Invalid, "inside the container"},
 		{"a client did not ask", edit(func(h *Hidden) { h.Exchanges = h.Exchanges[1:] }), reports.Invalid, "segment → hive0 3306/tcp was not asked"},
+		{"no hosts", edit(func(h *Hidden) { h.Hosts = nil }), reports.Invalid, "nothing was asked"},
+		{"another host's control", edit(func(h *Hidden) {
+			outcomeOf(TimedOut)(&h.Exchanges[0])
+			h.Controls = without(Published{Exchanges: h.Controls}, func(x Exchange) bool { return x.Client.Name == "segment" && x.Endpoint.Host == "hive0" }).Exchanges
+		}), reports.Invalid, "silence without a control"},
 		{"a host was left out", edit(func(h *Hidden) { h.Hosts = append([]string{"hive9"}, hosts...) }), reports.Invalid, "hive9 was not asked"},
 		{"nothing", NotExposed(Hidden{}), reports.Invalid, "nothing was asked"},
 	})
+}
+
+// Samples marked as contradicting are those that do, each once, and a bounded number of them.
+func TestCounterSamples(t *testing.T) {
+	silent := EveryHostAnswers(with(mesh(), func(_ int, x *Exchange) {
+		if x.Endpoint.Host == "hive2" && x.Endpoint.Proto == "tcp" && x.Client.Name == "segment" {
+			outcomeOf(Refused)(x)
+		}
+	}), hosts, hosts)
+	if n := len(silent.Samples); n != 8 {
+		t.Errorf("%d samples of 8 refusals", n)
+	}
+	starved := Balances(with(mesh(), func(_ int, x *Exchange) {
+		if x.Endpoint.Proto == "udp" {
+			x.Answer.Task = "task1"
+		}
+	}), []string{"task0", "task1"})
+	for _, s := range starved.Samples {
+		if !strings.HasSuffix(s.Target, "/udp") {
+			t.Errorf("%s is shown, TCP was even", s.Target)
+		}
+	}
+	if n := len(starved.Samples); n == 0 || n > maxSamples {
+		t.Errorf("%d samples", n)
+	}
 }

@@ -31,7 +31,7 @@ func EveryHostAnswers(p Published, hosts, withTask []string) Judgement {
 	measurements := map[string]any{
 		"exchanges": len(p.Exchanges), "outcomes": outcomes(p.Exchanges), "hosts_without_a_task": without,
 	}
-	if len(p.Clients) == 0 || len(p.Endpoints) == 0 || len(p.Exchanges) == 0 {
+	if len(hosts) == 0 || len(p.Clients) == 0 || len(p.Endpoints) == 0 || len(p.Exchanges) == 0 {
 		return invalid(measurements, nil, "nothing was asked")
 	}
 	for _, h := range hosts {
@@ -51,19 +51,19 @@ func EveryHostAnswers(p Published, hosts, withTask []string) Judgement {
 			short = append(short, fmt.Sprintf("%s: %d", at, len(all)))
 			continue
 		}
-		for _, x := range all {
-			if x.Outcome == Answered {
-				continue
-			}
-			if x.Endpoint.Proto == "udp" && x.Outcome == TimedOut {
-				lost = append(lost, x)
-			} else {
-				against = append(against, x)
-			}
-		}
 		if len(answered(all)) == 0 {
 			silent = append(silent, at.String())
 			against = append(against, all...)
+			continue
+		}
+		for _, x := range all {
+			switch {
+			case x.Outcome == Answered:
+			case x.Endpoint.Proto == "udp" && x.Outcome == TimedOut:
+				lost = append(lost, x)
+			default:
+				against = append(against, x)
+			}
 		}
 	}
 	udp := 0
@@ -83,9 +83,13 @@ func EveryHostAnswers(p Published, hosts, withTask []string) Judgement {
 	case len(short) > 0:
 		return invalid(measurements, nil, "fewer than %d exchanges of %s", minAnswers, list(short))
 	}
-	reason := fmt.Sprintf("all %d exchanges of %d clients with %d hosts were answered", len(p.Exchanges)-len(lost), len(p.Clients), len(hosts))
+	if len(withTask) == 0 {
+		return invalid(measurements, answered(p.Exchanges), "everything was answered although no task was seen to run: the site changed while it was observed")
+	}
+	reason := fmt.Sprintf("all %d exchanges of %d clients with %d hosts were answered", len(p.Exchanges), len(p.Clients), len(hosts))
 	if len(lost) > 0 {
-		reason += fmt.Sprintf(" (%d UDP questions got no answer, within %.0f %%)", len(lost), maxUDPLoss*100)
+		reason = fmt.Sprintf("%d of %d exchanges of %d clients with %d hosts were answered (%d UDP questions got no answer, within %.0f %%)",
+			len(p.Exchanges)-len(lost), len(p.Exchanges), len(p.Clients), len(hosts), len(lost), maxUDPLoss*100)
 	}
 	if len(without) > 0 {
 		reason += ", also on " + strings.Join(without, ", ") + ", where no task runs"
@@ -104,6 +108,11 @@ func SourceHidden(p Published, ingress map[string]netip.Addr) Judgement {
 	for _, e := range p.Endpoints {
 		if !ingress[e.Host].IsValid() {
 			return invalid(measurements, nil, "the ingress address of %s is not known", e.Host)
+		}
+	}
+	for _, x := range got {
+		if !ingress[x.Endpoint.Host].IsValid() {
+			return invalid(measurements, []Exchange{x}, "the ingress address of %s is not known", x.Endpoint.Host)
 		}
 	}
 	var against []Exchange
@@ -157,7 +166,9 @@ const (
 
 // Balances checks mesh/balances: over fresh connections every replica serves,
 // each within half to one and a half times its fair share, for each port. tasks
-// are the IDs of the tasks that run.
+// are the IDs of the tasks that run. A client's own share is not judged: the
+// clients of one host take turns in its rotation, so one of them may well meet
+// the same replica every time while the mesh is perfectly even.
 func Balances(p Published, tasks []string) Judgement {
 	got := answered(p.Exchanges)
 	counts := map[string]map[string]int{} // port -> task -> answers
@@ -193,6 +204,8 @@ func Balances(p Published, tasks []string) Judgement {
 		return invalid(measurements, nil, "nothing was asked")
 	}
 	var off []string
+	most := map[[2]string]bool{} // port and task served above its share
+	short := map[string]bool{}   // ports with a task below its share
 	for _, port := range sortedKeys(counts) {
 		total := totals[port]
 		if need := answersPerReplica * len(tasks); total < need {
@@ -200,14 +213,24 @@ func Balances(p Published, tasks []string) Judgement {
 		}
 		fair := float64(total) / float64(len(tasks))
 		for _, t := range sortedKeys(counts[port]) {
-			if n := float64(counts[port][t]); n < leastShare*fair || n > mostShare*fair {
+			n := float64(counts[port][t])
+			most[[2]string{port, t}] = n > fair
+			if n < leastShare*fair || n > mostShare*fair {
+				short[port] = true
 				off = append(off, fmt.Sprintf("task %s served %d of %d on %s (fair share %.0f)", shortTask(t), counts[port][t], total, port, fair))
 			}
 		}
 	}
 	if len(off) > 0 {
-		j := fail(got, measurements, "outside half to one and a half times the fair share: %s", list(off))
-		return j
+		// What a starved replica did not serve shows in the answers of the others.
+		against := slices.DeleteFunc(got, func(x Exchange) bool {
+			port := portOf(x.Endpoint)
+			return !short[port] || !most[[2]string{port, x.Answer.Task}]
+		})
+		return fail(against, measurements, "outside half to one and a half times the fair share: %s", list(off))
+	}
+	if why := enough(p.Exchanges, p.Clients, p.Endpoints); why != "" {
+		return invalid(measurements, p.Exchanges, "%s", why)
 	}
 	return pass(got, measurements, "each of %d replicas served its share of %d answers, within half to one and a half times the fair one: %s",
 		len(tasks), len(got), shares(counts))

@@ -56,6 +56,9 @@ func SourceKept(p Published) Judgement {
 	ports := 0
 	var against []Exchange
 	for _, x := range got {
+		if !x.Client.Addr.IsValid() {
+			return invalid(map[string]any{"answers": len(got)}, []Exchange{x}, "the address of client %s is not known", x.Client.Name)
+		}
 		if x.Answer.Source.Addr() != x.Client.Addr {
 			against = append(against, x)
 		} else if x.Answer.Source == x.LocalAddr {
@@ -94,6 +97,9 @@ func LocalTaskAnswers(p Published) Judgement {
 	tasks := map[string]map[string]int{} // host -> "task on node" -> answers
 	var against []Exchange
 	for _, x := range got {
+		if x.Answer.Node == "" {
+			return invalid(map[string]any{"answers": len(got)}, []Exchange{x}, "task %s does not say on which host it runs", shortTask(x.Answer.Task))
+		}
 		host := x.Endpoint.Host
 		if tasks[host] == nil {
 			tasks[host] = map[string]int{}
@@ -111,7 +117,8 @@ func LocalTaskAnswers(p Published) Judgement {
 	}
 	for _, host := range sortedKeys(tasks) {
 		if len(tasks[host]) > 1 {
-			return fail(got, measurements, "%d tasks answered on %s: %s", len(tasks[host]), host, strings.Join(sortedKeys(tasks[host]), ", "))
+			there := slices.DeleteFunc(got, func(x Exchange) bool { return x.Endpoint.Host != host })
+			return fail(there, measurements, "%d tasks answered on %s: %s", len(tasks[host]), host, strings.Join(sortedKeys(tasks[host]), ", "))
 		}
 	}
 	if why := enough(p.Exchanges, p.Clients, p.Endpoints); why != "" {
@@ -152,7 +159,7 @@ func NotExposed(h Hidden) Judgement {
 	if len(against) > 0 {
 		return fail(against, measurements, "%d of %d questions to the internal service's ports were accepted from outside: %s", len(against), len(h.Exchanges), describe(against[0]))
 	}
-	if len(h.Clients) == 0 || len(h.Endpoints) == 0 || len(h.Exchanges) == 0 {
+	if len(h.Hosts) == 0 || len(h.Clients) == 0 || len(h.Endpoints) == 0 || len(h.Exchanges) == 0 {
 		return invalid(measurements, nil, "nothing was asked: it is not known what ports the service listens on")
 	}
 	for _, e := range h.Endpoints {

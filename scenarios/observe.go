@@ -71,7 +71,7 @@ func (d *deployment) endpoints(svc *recipe.Service, hosts []provision.Host) (pub
 	return published, hidden
 }
 
-// clientNetwork returns the places to speak from.
+// clients returns the places to speak from.
 func (s *scenarioRun) clients() ([]provision.Client, error) {
 	network, ok := s.Site.Cluster.(provision.ClientNetwork)
 	if !ok || !provision.Has(s.Site.Cluster, provision.Clients) {

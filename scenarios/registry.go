@@ -4,7 +4,6 @@
 package scenarios
 
 import (
-	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -189,9 +188,4 @@ func (p *Plan) Count() int {
 		n += len(s.Claims)
 	}
 	return n
-}
-
-// order sorts instances as reports show them.
-func order(a, b Instance) int {
-	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Claim.ID, b.Claim.ID))
 }

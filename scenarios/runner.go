@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -87,9 +86,6 @@ type scenarioRun struct {
 	out     *reports.Scenario
 	started time.Time
 }
-
-// errInterrupted marks a scenario that ended because the run did.
-var errInterrupted = errors.New("interrupted")
 
 func (s *scenarioRun) do(ctx context.Context) error {
 	s.started = time.Now()

@@ -21,8 +21,20 @@ func (s *Server) serveDNSListener(l net.Listener) {
 }
 
 func (s *Server) serveDNS(server *dns.Server) {
-	// It ends when its socket is closed; what is under way then is cut off.
-	_ = server.ActivateAndServe()
+	// Closing the socket alone would leave idle TCP connections to their timeout.
+	untrack, ok := s.track(dnsCloser{server})
+	if !ok {
+		return
+	}
+	defer untrack()
+	_ = server.ActivateAndServe() // it ends when the server is shut down or its socket closed
+}
+
+type dnsCloser struct{ *dns.Server }
+
+func (c dnsCloser) Close() error {
+	_ = c.Shutdown() // it fails only if the server has not started; its socket is closed as well
+	return nil
 }
 
 // dnsHandler answers NONCE.whoami.hiveproof.test: TXT with the Answer as

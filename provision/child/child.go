@@ -58,6 +58,9 @@ func Run(ctx context.Context, line func(string), env []string, name string, args
 	out := &lineWriter{line: line}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := Start(cmd, syscall.SIGTERM); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	err := cmd.Wait()
@@ -78,13 +81,20 @@ func Output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := Start(cmd, syscall.SIGKILL); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
 		}
-		return nil, &Error{Program: name, Tail: strings.Split(strings.TrimSpace(stderr.String()), "\n"), Err: err}
+		failed := &Error{Program: name, Err: err}
+		if text := strings.TrimSpace(stderr.String()); text != "" {
+			failed.Tail = strings.Split(text, "\n")
+		}
+		return nil, failed
 	}
 	return stdout.Bytes(), nil
 }

@@ -140,6 +140,8 @@ func (s *Store) Prune(keep *Spec) ([]Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Nodes first: a base that was built anew below an old node layer would not fit it.
+	slices.SortStableFunc(all, func(a, b Manifest) int { return strings.Compare(b.Kind, a.Kind) })
 	var removed []Manifest
 	var problems *multierror.Error
 	for _, m := range all {
@@ -147,23 +149,51 @@ func (s *Store) Prune(keep *Spec) ([]Manifest, error) {
 		if wanted[name] {
 			continue
 		}
+		ok, err := s.remove(name)
+		if err != nil {
+			problems = multierror.Append(problems, err)
+		}
+		if ok {
+			removed = append(removed, m)
+		} else if m.BaseKey != "" {
+			wanted["base-"+m.BaseKey] = true
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(s.dir, ".building-*-*"))
+	if err != nil {
+		problems = multierror.Append(problems, fmt.Errorf("look for unfinished builds: %w", err))
+	}
+	for _, dir := range left {
+		name := strings.TrimPrefix(filepath.Base(dir), ".building-")
+		name = name[:strings.LastIndexByte(name, '-')]
 		unlock, ok, err := s.tryLock(name)
+		if ok {
+			err = s.removeLeftovers(name)
+			unlock()
+		}
 		if err != nil {
 			problems = multierror.Append(problems, err)
-			continue
 		}
-		if !ok {
-			continue
-		}
-		err = errors.Join(s.removeLeftovers(name), removeTree(filepath.Join(s.dir, name)))
-		unlock()
-		if err != nil {
-			problems = multierror.Append(problems, err)
-			continue
-		}
-		removed = append(removed, m)
 	}
 	return removed, problems.ErrorOrNil()
+}
+
+// remove removes a finished layer, unless a build holds it. It loses its name
+// first, so that a removal that is interrupted leaves nothing that looks finished.
+func (s *Store) remove(name string) (ok bool, err error) {
+	unlock, ok, err := s.tryLock(name)
+	if err != nil || !ok {
+		return false, err
+	}
+	defer unlock()
+	if err := s.removeLeftovers(name); err != nil {
+		return false, err
+	}
+	doomed := filepath.Join(s.dir, fmt.Sprintf(".building-%s-%d", name, os.Getpid()))
+	if err := os.Rename(filepath.Join(s.dir, name), doomed); err != nil {
+		return false, fmt.Errorf("remove image %s: %w", name, err)
+	}
+	return true, removeTree(doomed)
 }
 
 // removeLeftovers removes unfinished builds of a layer. The caller holds its lock.

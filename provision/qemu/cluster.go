@@ -84,7 +84,7 @@ func (e *BootError) Error() string {
 	if len(e.Console) > 0 {
 		text += "; the last lines of its console:\n  " + strings.Join(e.Console, "\n  ")
 	}
-	return text
+	return text + "\nhiveproof doctor says what this machine can do; memory and disks of a host are set in the topology file"
 }
 
 func (e *BootError) Unwrap() error { return e.Err }

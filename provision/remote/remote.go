@@ -170,11 +170,8 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader) ([]byte
 	defer session.Close()
 	var stdout, stderr bytes.Buffer
 	session.Stdin, session.Stdout, session.Stderr = stdin, &stdout, &stderr
-	if err := session.Start(command); err != nil {
-		return nil, fmt.Errorf("%s: start %s: %w", c.host, firstLine(command), err)
-	}
-	// A host that hangs never answers the close of a session either: do not wait for it.
-	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, session.Wait() }, func(struct{}) {})
+	// A host that hangs answers neither the start nor the close of a session: do not wait for it.
+	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, session.Run(command) }, func(struct{}) {})
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%s: %s: %w", c.host, firstLine(command), context.Cause(ctx))
 	}
@@ -281,37 +278,19 @@ func (c *Conn) Interactive(ctx context.Context, command string, stdin io.Reader,
 		return 0, fmt.Errorf("%s: open an ssh session: %w", c.host, err)
 	}
 	defer session.Close()
-	stop := context.AfterFunc(ctx, func() { session.Close() })
-	defer stop()
 	session.Stdout, session.Stderr = stdout, stderr
 	// Not session.Stdin: Wait would then wait for a line that nobody types.
 	pipe, err := session.StdinPipe()
 	if err != nil {
 		return 0, fmt.Errorf("%s: open standard input: %w", c.host, err)
 	}
-	if terminal != nil {
-		if err := session.RequestPty(terminal.Type, terminal.Height, terminal.Width, ssh.TerminalModes{}); err != nil {
-			return 0, fmt.Errorf("%s: ask for a terminal: %w", c.host, err)
-		}
-		go func() {
-			for size := range terminal.Resized {
-				_ = session.WindowChange(size[1], size[0]) // only cosmetic
-			}
-		}()
+	// A host that hangs answers nothing of this, nor the close of the session.
+	_, err = await(ctx, func() (struct{}, error) {
+		return struct{}{}, interact(session, pipe, command, stdin, terminal)
+	}, func(struct{}) {})
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("%s: ssh session: %w", c.host, context.Cause(ctx))
 	}
-	if command == "" {
-		err = session.Shell()
-	} else {
-		err = session.Start(command)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("%s: start the command: %w", c.host, err)
-	}
-	go func() {
-		_, _ = io.Copy(pipe, stdin) // ends with the session
-		pipe.Close()
-	}()
-	err = session.Wait()
 	var exit *ssh.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitStatus(), nil
@@ -320,4 +299,30 @@ func (c *Conn) Interactive(ctx context.Context, command string, stdin io.Reader,
 		return 0, fmt.Errorf("%s: ssh session: %w", c.host, err)
 	}
 	return 0, nil
+}
+
+// interact runs an interactive session to its end.
+func interact(session *ssh.Session, pipe io.WriteCloser, command string, stdin io.Reader, terminal *Terminal) error {
+	if terminal != nil {
+		if err := session.RequestPty(terminal.Type, terminal.Height, terminal.Width, ssh.TerminalModes{}); err != nil {
+			return fmt.Errorf("ask for a terminal: %w", err)
+		}
+		go func() {
+			for size := range terminal.Resized {
+				_ = session.WindowChange(size[1], size[0]) // only cosmetic
+			}
+		}()
+	}
+	start := func() error { return session.Start(command) }
+	if command == "" {
+		start = session.Shell
+	}
+	if err := start(); err != nil {
+		return fmt.Errorf("start the command: %w", err)
+	}
+	go func() {
+		_, _ = io.Copy(pipe, stdin) // ends with the session
+		pipe.Close()
+	}()
+	return session.Wait()
 }

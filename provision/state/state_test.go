@@ -125,7 +125,7 @@ func startHelper(t *testing.T, d *Dir, what string) (said string, pid int, kill 
 	return strings.TrimSpace(line), cmd.Process.Pid, kill
 }
 
-// watch returns a function that waits for a process's end, whoever's child it is.
+// watch returns a function that waits for a process's end, whosever child it is.
 func watch(t *testing.T, pid int) (ended func(wait time.Duration) bool) {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -155,6 +155,15 @@ func open(t *testing.T) *Dir {
 	return d
 }
 
+func newFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
@@ -162,6 +171,9 @@ func exists(path string) bool {
 
 func TestLockIsForOneProcess(t *testing.T) {
 	d := open(t)
+	if info, err := os.Stat(d.Path()); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v: it holds keys", info.Mode(), err)
+	}
 	_, pid, kill := startHelper(t, d, "lock")
 	_, err := d.Lock()
 	var busy *BusyError
@@ -190,14 +202,6 @@ func TestLockIsForOneProcess(t *testing.T) {
 		t.Fatalf("unlocked, yet: %v", err)
 	}
 	again()
-}
-
-func TestDirIsPrivate(t *testing.T) {
-	d := open(t)
-	info, err := os.Stat(d.Path())
-	if err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("mode %v, %v: it holds keys", info.Mode(), err)
-	}
 }
 
 func TestReapOrphansOnly(t *testing.T) {
@@ -282,16 +286,12 @@ func TestReusedPIDIsSpared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := newFile(t)
 	file := deadOwner(t, d, []Process{{PID: bystander.Process.Pid, Start: start - 1}}, []string{path, path + "-never-made"})
 	reaped, err := ReapFile(file)
 	if err != nil || reaped == nil || len(reaped.Processes) != 0 || !slices.Equal(reaped.Paths, []string{path}) {
 		t.Fatalf("reaped %+v, %v", reaped, err)
 	}
-	// A killed child would be a zombie, which Alive says is dead, or about to become one.
 	if watch(t, bystander.Process.Pid)(100 * time.Millisecond) {
 		t.Error("killed a process that only has the number of ours")
 	}
@@ -318,10 +318,7 @@ func TestCorruptLedger(t *testing.T) {
 
 func TestReapWaitsForTheEndOfItsInput(t *testing.T) {
 	d := open(t)
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := newFile(t)
 	file := deadOwner(t, d, nil, []string{path})
 	read, write := io.Pipe()
 	done := make(chan error, 1)
@@ -343,15 +340,11 @@ func TestReapWaitsForTheEndOfItsInput(t *testing.T) {
 }
 
 func TestReapSparesALivingOwner(t *testing.T) {
-	d := open(t)
-	l, err := d.NewLedger("alive")
+	l, err := open(t).NewLedger("alive")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := newFile(t)
 	if err := l.AddPath(path); err != nil {
 		t.Fatal(err)
 	}

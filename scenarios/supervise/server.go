@@ -219,7 +219,12 @@ func (s *Server) handleBringUp(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-changed:
 		case <-r.Context().Done():
-			return
+			// A failed bring-up also ends the supervisor: its reason is told first.
+			select {
+			case <-changed:
+			default:
+				return
+			}
 		}
 	}
 }
