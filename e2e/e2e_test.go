@@ -48,7 +48,7 @@ func newProgram(t *testing.T) *program {
 }
 
 func (p *program) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
-	cmd := exec.Command(p.binary, append(args, "--state-dir", p.state)...)
+	cmd := exec.Command(p.binary, append([]string{"--state-dir", p.state}, args...)...)
 	out := new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, out

@@ -107,8 +107,8 @@ func TestCannotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for listen, want := range map[string]string{
-		"":                       "HIVEPROOF_LISTEN",
-		"http:80":                "HIVEPROOF_LISTEN",
+		"":                      "HIVEPROOF_LISTEN",
+		"http:80":               "HIVEPROOF_LISTEN",
 		"echo:" + port + "/tcp": "serve echo:" + port + "/tcp",
 	} {
 		out, err := command(t, []string{"HIVEPROOF_LISTEN=" + listen}).CombinedOutput()
