@@ -32,9 +32,11 @@ lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
+# The agent is built without a version-control stamp: its digest names the node
+# image, which is to stay the same until the agent itself changes.
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hiveproof ./cmd/hiveproof
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/hiveproof-agent ./cmd/hiveproof-agent
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/hiveproof-agent ./cmd/hiveproof-agent
 
 # Installs what is missing, with sudo if need be; a machine that has everything is left alone.
 setup:

@@ -9,6 +9,9 @@ import (
 	"github.com/miekg/dns"
 )
 
+// ednsSize is what fits an unfragmented datagram on any path (DNS flag day 2020).
+const ednsSize = 1232
+
 // ttl of an answer: none, so that nothing on the way keeps it.
 const ttl = 0
 
@@ -45,7 +48,7 @@ func (s *Server) dnsHandler(proto string) dns.Handler {
 		m.SetReply(q)
 		m.Authoritative = true
 		if opt := q.IsEdns0(); opt != nil {
-			m.SetEdns0(dns.DefaultMsgSize, false)
+			m.SetEdns0(ednsSize, false)
 		}
 		if len(q.Question) != 1 {
 			m.Rcode = dns.RcodeFormatError
