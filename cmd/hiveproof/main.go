@@ -27,6 +27,11 @@ func main() { os.Exit(run(os.Args[1:])) }
 var errSignal = errors.New("interrupted")
 
 func run(args []string) int {
+	// Where mke2fs is; Debian leaves it out of the path of ordinary users.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		fmt.Fprintln(os.Stderr, "hiveproof: extend PATH: "+err.Error())
+		return reports.ExitLab
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)

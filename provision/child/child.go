@@ -49,15 +49,27 @@ const stopGrace = 10 * time.Second
 // killed. The error holds the end of what it printed. A program that is not
 // installed gives an error for which errors.Is(err, exec.ErrNotFound) holds.
 func Run(ctx context.Context, line func(string), env []string, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	return run(ctx, line, env, syscall.SIGTERM, name, exec.CommandContext(ctx, name, args...))
+}
+
+// RunIsolated is Run in mount and process namespaces of the program's own
+// (unshare(1); it needs root). When ctx or this process ends, the program is
+// killed together with everything that it started, and what it mounted is gone.
+func RunIsolated(ctx context.Context, line func(string), env []string, name string, args ...string) error {
+	args = append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", name}, args...)
+	// unshare itself ignores every signal but this one while its child runs.
+	return run(ctx, line, env, syscall.SIGKILL, name, exec.CommandContext(ctx, "unshare", args...))
+}
+
+func run(ctx context.Context, line func(string), env []string, stop syscall.Signal, name string, cmd *exec.Cmd) error {
+	cmd.Cancel = func() error { return cmd.Process.Signal(stop) }
 	cmd.WaitDelay = stopGrace
 	if env != nil {
 		cmd.Env = append(cmd.Environ(), env...)
 	}
 	out := &lineWriter{line: line}
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := Start(cmd, syscall.SIGTERM); err != nil {
+	if err := Start(cmd, stop); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

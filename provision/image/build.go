@@ -183,7 +183,13 @@ func (s *Store) buildBase(ctx context.Context, spec Spec, dir string, progress f
 	}
 	// Its temporary root is made below our own directory, so that it goes with it.
 	env := []string{"TMPDIR=" + dir, "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
-	err := child.Run(ctx, say, env, "mmdebstrap", "--variant=minbase", "--architectures=amd64",
+	bootstrap := child.Run
+	if os.Getuid() == 0 {
+		// As root it mounts /proc and others below its tree, and its helpers would
+		// outlive it; otherwise it makes namespaces of its own.
+		bootstrap = child.RunIsolated
+	}
+	err := bootstrap(ctx, say, env, "mmdebstrap", "--variant=minbase", "--architectures=amd64",
 		"--include="+strings.Join(spec.packages(), ","),
 		"--customize-hook="+filepath.Join(guest, "customize.sh"),
 		spec.Release, tar, spec.Mirror)
@@ -204,9 +210,8 @@ shift 2
 mke2fs "$@"
 chmod 0644 "$0/kernel" "$0/initrd" "$0/disk.raw"
 rm -rf "$0/root" "$0/guest"`
-	args := append([]string{"-c", script, dir, dir, strconv.Itoa(DiskGiB) + "G"}, mke2fsOptions...)
+	program, args := "sh", append([]string{"-c", script, dir, dir, strconv.Itoa(DiskGiB) + "G"}, mke2fsOptions...)
 	args = append(args, "-d", root, filepath.Join(dir, "disk.raw"))
-	program := "sh"
 	if os.Getuid() != 0 {
 		// The tree belongs to many users: without root, inside a user namespace.
 		program, args = "unshare", append([]string{"--map-root-user", "--map-auto", "--", "sh"}, args...)

@@ -263,7 +263,7 @@ func TestFailingBuild(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "E: Unable to locate package drbd-utils") || strings.Contains(err.Error(), "\n  2\n") {
 		t.Errorf("%v: want the last lines of what it printed", err)
 	}
-	if len(calls()) != 1 {
+	if slices.ContainsFunc(calls(), func(c string) bool { return strings.HasPrefix(c, "mke2fs ") || strings.HasPrefix(c, "qemu-img ") }) {
 		t.Errorf("went on: %q", calls())
 	}
 	wantLayers(t, s)

@@ -221,11 +221,24 @@ func removeTree(dir string) error {
 	if strings.Contains(string(mounts), " "+dir+"/") {
 		return fmt.Errorf("remove %s: file systems are mounted below it (left by a build that was killed): unmount them first", dir)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove %s: %w", dir, err)
+	// What was killed a moment ago may still be writing its last file.
+	deadline := time.Now().Add(removeTimeout)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("remove %s: %w", dir, err)
+		}
+		<-tick.C
 	}
-	return nil
 }
+
+// removeTimeout is how long a tree may resist its removal.
+const removeTimeout = 5 * time.Second
 
 func (s *Store) tryLock(name string) (unlock func(), ok bool, err error) {
 	file, err := os.OpenFile(filepath.Join(s.dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
