@@ -184,9 +184,13 @@ func (s *Store) buildBase(ctx context.Context, spec Spec, dir string, progress f
 	// Its temporary root is made below our own directory, so that it goes with it.
 	env := []string{"TMPDIR=" + dir, "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
 	bootstrap := child.Run
-	if os.Getuid() == 0 {
+	if os.Getuid() != 0 {
+		if err := reachable(dir); err != nil {
+			return err
+		}
+	} else {
 		// As root it mounts /proc and others below its tree, and its helpers would
-		// outlive it; otherwise it makes namespaces of its own.
+		// outlive it; without root it makes namespaces of its own.
 		bootstrap = child.RunIsolated
 	}
 	err := bootstrap(ctx, say, env, "mmdebstrap", "--variant=minbase", "--architectures=amd64",
@@ -217,6 +221,22 @@ rm -rf "$0/root" "$0/guest"`
 		program, args = "unshare", append([]string{"--map-root-user", "--map-auto", "--", "sh"}, args...)
 	}
 	return child.Run(ctx, nil, nil, program, args...)
+}
+
+// reachable says whether the user namespace that builds the image without root
+// can get to dir: its root is one of the user's subordinate IDs (subuid(5)), to
+// which a private directory on the way is closed.
+func reachable(dir string) error {
+	for at := dir; at != "/"; at = filepath.Dir(at) {
+		st, err := os.Stat(at)
+		if err != nil {
+			return fmt.Errorf("look at the way to the image cache: %w", err)
+		}
+		if st.Mode()&0o001 == 0 {
+			return fmt.Errorf("%s is closed to other users, and so to the user namespace that builds the image without root: chmod o+x %s, or choose another place with --cache-dir", at, at)
+		}
+	}
+	return nil
 }
 
 func writeGuestFiles(dir string) error {

@@ -396,3 +396,19 @@ func TestPrune(t *testing.T) {
 	wantLayers(t, s)
 	ensure(t, s, testSpec)
 }
+
+func TestReachable(t *testing.T) {
+	open := t.TempDir()
+	// The test's own directories may be private: only what is below counts here.
+	private := filepath.Join(open, "private")
+	inner := filepath.Join(private, "inner")
+	if err := os.MkdirAll(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := reachable(inner); err == nil || !strings.Contains(err.Error(), "chmod o+x "+private) {
+		t.Errorf("got %v, want the private directory named with what to do", err)
+	}
+}
