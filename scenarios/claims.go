@@ -24,97 +24,88 @@ type Claim struct {
 // Claims returns every claim in the order of reports.
 func Claims() []Claim { return slices.Clone(claims) }
 
-func published(a recipe.Axes) bool { return a.Publish != recipe.Internal }
+// The places on the axes that claims apply to.
+func published(a recipe.Axes) bool    { return a.Publish != recipe.Internal }
+func internal(a recipe.Axes) bool     { return a.Publish == recipe.Internal }
+func oneToOne(a recipe.Axes) bool     { return a.Publish == recipe.OneToOne }
+func mesh(a recipe.Axes) bool         { return a.Publish == recipe.Mesh }
+func meshScalable(a recipe.Axes) bool { return mesh(a) && a.Balance == recipe.Scalable }
 
 // claims are those of DESIGN.md's table that this version can judge.
 var claims = []Claim{
 	{
-		ID:    "mesh/every-host-answers",
-		Text:  "each published port answers on every host, also where no task runs",
-		Guide: "公開軸 / メッシュルーティング",
-		Axes:  "mesh",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.Mesh
-		},
+		ID:        "mesh/every-host-answers",
+		Text:      "each published port answers on every host, also where no task runs",
+		Guide:     "公開軸 / メッシュルーティング",
+		Axes:      "mesh",
+		Applies:   mesh,
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.EveryHostAnswers(o.published(service), o.Hosts, o.hostsWithTask(service))
 		},
 	},
 	{
-		ID:    "mesh/source-hidden",
-		Text:  "the container sees the ingress address of the host that was asked, never the client's",
-		Guide: "公開軸 / メッシュルーティング",
-		Axes:  "mesh",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.Mesh
-		},
+		ID:        "mesh/source-hidden",
+		Text:      "the container sees the ingress address of the host that was asked, never the client's",
+		Guide:     "公開軸 / メッシュルーティング",
+		Axes:      "mesh",
+		Applies:   mesh,
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.SourceHidden(o.published(service), o.Ingress)
 		},
 	},
 	{
-		ID:    "mesh/balances",
-		Text:  "over fresh connections every replica serves, within the expected spread",
-		Guide: "公開軸 / メッシュルーティング",
-		Axes:  "mesh + scalable",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.Mesh && a.Balance == recipe.Scalable
-		},
+		ID:        "mesh/balances",
+		Text:      "over fresh connections every replica serves, within the expected spread",
+		Guide:     "公開軸 / メッシュルーティング",
+		Axes:      "mesh + scalable",
+		Applies:   meshScalable,
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.Balances(o.published(service), o.taskIDs(service))
 		},
 	},
 	{
-		ID:    "one-to-one/every-host-has-one",
-		Text:  "one task runs on each host",
-		Guide: "負荷分散軸 / グローバル",
-		Axes:  "one-to-one",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.OneToOne
-		},
+		ID:        "one-to-one/every-host-has-one",
+		Text:      "one task runs on each host",
+		Guide:     "負荷分散軸 / グローバル",
+		Axes:      "one-to-one",
+		Applies:   oneToOne,
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.EveryHostHasOne(o.Hosts, o.tasks(service))
 		},
 	},
 	{
-		ID:    "one-to-one/source-kept",
-		Text:  "the container sees the client's own address, over TCP and UDP",
-		Guide: "公開軸 / 一対一ルーティング",
-		Axes:  "one-to-one",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.OneToOne
-		},
+		ID:        "one-to-one/source-kept",
+		Text:      "the container sees the client's own address, over TCP and UDP",
+		Guide:     "公開軸 / 一対一ルーティング",
+		Axes:      "one-to-one",
+		Applies:   oneToOne,
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.SourceKept(o.published(service))
 		},
 	},
 	{
-		ID:    "one-to-one/local-task-answers",
-		Text:  "what is sent to a host is served by the task on that host",
-		Guide: "公開軸 / 一対一ルーティング",
-		Axes:  "one-to-one",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.OneToOne
-		},
+		ID:        "one-to-one/local-task-answers",
+		Text:      "what is sent to a host is served by the task on that host",
+		Guide:     "公開軸 / 一対一ルーティング",
+		Axes:      "one-to-one",
+		Applies:   oneToOne,
 		Judgeable: published,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.LocalTaskAnswers(o.published(service))
 		},
 	},
 	{
-		ID:    "internal/not-exposed",
-		Text:  "no host answers on an internal service's ports",
-		Guide: "公開軸 / 内部サービス",
-		Axes:  "internal",
-		Applies: func(a recipe.Axes) bool {
-			return a.Publish == recipe.Internal
-		},
-		Judgeable: func(a recipe.Axes) bool { return a.Publish == recipe.Internal },
+		ID:        "internal/not-exposed",
+		Text:      "no host answers on an internal service's ports",
+		Guide:     "公開軸 / 内部サービス",
+		Axes:      "internal",
+		Applies:   internal,
+		Judgeable: internal,
 		judge: func(o *Observations, service string) probes.Judgement {
 			return probes.NotExposed(o.hidden(service))
 		},
