@@ -24,6 +24,7 @@ const (
 	// exposureSamples is the same for ports on which nothing should answer.
 	exposureSamples = 2
 	exchangeTimeout = 10 * time.Second
+	settlePace      = 250 * time.Millisecond
 )
 
 // Observations are what was seen of one deployed scenario.
@@ -102,6 +103,9 @@ func (s *scenarioRun) settle(ctx context.Context, d *deployment) error {
 		}
 	}
 	deadline := time.Now().Add(settleTimeout)
+	// A refusal comes at once: a round is not begun before its time.
+	pace := time.NewTicker(settlePace)
+	defer pace.Stop()
 	total := len(waiting)
 	for len(waiting) > 0 && time.Now().Before(deadline) {
 		got := probes.Collect(ctx, waiting, probes.Options{Timeout: 3 * time.Second})
@@ -117,6 +121,13 @@ func (s *scenarioRun) settle(ctx context.Context, d *deployment) error {
 		}
 		waiting = silent
 		s.event(reports.Event{Kind: reports.KindProgress, Phase: "settle", Done: total - len(waiting), Total: total, Message: "ports answer"})
+		if len(waiting) > 0 {
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
-	"github.com/hiveproof/hiveproof/provision/agentimage"
 	"github.com/hiveproof/hiveproof/provision/image"
 	"github.com/hiveproof/hiveproof/provision/lab"
 	"github.com/hiveproof/hiveproof/provision/qemu"
@@ -83,10 +82,7 @@ func (d *doctor) examine(ctx context.Context) error {
 	}
 	d.acceleration(ctx, cache, img)
 
-	need := 0
-	for _, h := range top.Hosts {
-		need += h.MemoryMiB + lab.OverheadMiB
-	}
+	need := lab.NeedMiB(top)
 	available, err := lab.AvailableMemoryMiB()
 	switch {
 	case err != nil:
@@ -155,8 +151,5 @@ func (d *doctor) acceleration(ctx context.Context, cache string, img *image.Imag
 		d.ok("kvm", "%s: hosts boot in seconds", proof.Reason)
 	default:
 		d.note("kvm", "%s: QEMU's own emulation (TCG) is used, which is some ten times slower; three hosts come up in minutes", proof.Reason)
-	}
-	if _, err := agentimage.FindBinary(); err == nil {
-		d.ok("agent", "found")
 	}
 }

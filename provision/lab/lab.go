@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -176,12 +177,12 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	}
 	l.strike = func() error { return errors.Join(ledger.Close(), stopReaper()) }
 	l.abandon = stopReaper
-	l.Dir = filepath.Join(opts.State.Path(), "labs", opts.ID)
+	l.Dir = opts.State.LabDir(opts.ID)
 	if err := ledger.AddPath(l.Dir); err != nil {
 		return nil, err
 	}
-	if _, err := opts.State.NewLabDir(opts.ID); err != nil {
-		return nil, err
+	if err := os.Mkdir(l.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the lab's directory: %w", err)
 	}
 	l.closers = append(l.closers, func() error { return os.RemoveAll(l.Dir) })
 
@@ -248,21 +249,10 @@ func (l *Lab) withConsoles(err error) error {
 	problems := multierror.Append(nil, err)
 	for _, h := range l.Cluster.Hosts() {
 		if lines := h.(provision.ConsoleReader).ConsoleTail(8); len(lines) > 0 {
-			problems = multierror.Append(problems, fmt.Errorf("%s: the last lines of its console:\n    %s", h.Name(), joinLines(lines)))
+			problems = multierror.Append(problems, fmt.Errorf("%s: the last lines of its console:\n    %s", h.Name(), strings.Join(lines, "\n    ")))
 		}
 	}
 	return problems
-}
-
-func joinLines(lines []string) string {
-	text := ""
-	for i, l := range lines {
-		if i > 0 {
-			text += "\n    "
-		}
-		text += l
-	}
-	return text
 }
 
 func (l *Lab) readVersions(ctx context.Context) error {

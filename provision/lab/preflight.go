@@ -16,7 +16,7 @@ import (
 
 // What a host takes of this machine beyond its memory, and what its disk may grow to.
 const (
-	OverheadMiB    = 160 // QEMU itself and its translation buffer
+	overheadMiB    = 160 // QEMU itself and its translation buffer
 	diskPerHostMiB = 700 // an idle node's overlay with room for a scenario
 )
 
@@ -26,10 +26,7 @@ func preflight(ctx context.Context, top *topology.Topology, stateDir string) err
 	if _, err := qemu.Version(ctx); err != nil {
 		problems = append(problems, err)
 	}
-	need := 0
-	for _, h := range top.Hosts {
-		need += h.MemoryMiB + OverheadMiB
-	}
+	need := NeedMiB(top)
 	available, err := AvailableMemoryMiB()
 	if err != nil {
 		problems = append(problems, err)
@@ -45,6 +42,15 @@ func preflight(ctx context.Context, top *topology.Topology, stateDir string) err
 			free>>20, stateDir, want>>20))
 	}
 	return errors.Join(problems...)
+}
+
+// NeedMiB is the memory that a topology's hosts take of this machine.
+func NeedMiB(top *topology.Topology) int {
+	need := 0
+	for _, h := range top.Hosts {
+		need += h.MemoryMiB + overheadMiB
+	}
+	return need
 }
 
 // AvailableMemoryMiB is what can be had without swapping (proc(5), MemAvailable).

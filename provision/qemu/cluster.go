@@ -101,7 +101,7 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string, string) {}
 	}
-	c := &Cluster{cfg: cfg, outside: map[netip.Prefix]*fabric.Switch{}}
+	c := newCluster(cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
@@ -114,6 +114,10 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+func newCluster(cfg Config) *Cluster {
+	return &Cluster{cfg: cfg, outside: map[netip.Prefix]*fabric.Switch{}}
 }
 
 // prepare makes the keys, the network and the hosts, all still off.

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
-	"github.com/hiveproof/hiveproof/provision/fabric"
 	"github.com/hiveproof/hiveproof/provision/image"
 	"github.com/hiveproof/hiveproof/provision/topology"
 )
@@ -45,13 +43,13 @@ func seal(ctx context.Context, accel Accel, ledger Ledger, in image.SealInput, p
 	top := topology.Default()
 	top.Hosts = top.Hosts[:1]
 	top.Hosts[0].Name = "seal"
-	c := &Cluster{cfg: Config{
+	c := newCluster(Config{
 		Topology: top,
 		Image:    &image.Image{Kernel: in.Kernel, Initrd: in.Initrd},
 		Accel:    accel, Dir: in.Dir, Ledger: ledger,
 		BootTimeout: sealTimeout,
 		Progress:    func(_, message string) { progress(message) },
-	}, outside: map[netip.Prefix]*fabric.Switch{}}
+	})
 	defer func() { err = errors.Join(err, c.Close()) }()
 	if err := c.prepare(); err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,12 +114,6 @@ func (d *Dir) Lock() (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// NewLabDir makes an empty directory for one lab's disks, sockets and keys.
-// Enter it in a ledger before anything is put into it.
-func (d *Dir) NewLabDir(id string) (string, error) {
-	path := filepath.Join(d.path, "labs", id)
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("make the lab's directory: %w", err)
-	}
-	return path, nil
-}
+// LabDir is where one lab's disks, sockets and keys go. Enter it in a ledger
+// before it is made.
+func (d *Dir) LabDir(id string) string { return filepath.Join(d.path, "labs", id) }

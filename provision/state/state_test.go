@@ -68,7 +68,7 @@ func helper(path, what string) error {
 		if err := l.AddPath(dir); err != nil {
 			return err
 		}
-		if _, err := d.NewLabDir("run-1"); err != nil {
+		if err := os.Mkdir(d.LabDir("run-1"), 0o700); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, "disk"), []byte("disk"), 0o600); err != nil {
