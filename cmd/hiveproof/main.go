@@ -129,7 +129,7 @@ trusted, 2 usage or input, 3 the lab could not do it, 130 interrupted.`,
 	root.AddCommand(
 		newRunCommand(g), newUpCommand(g), newStatusCommand(g), newSSHCommand(g), newDownCommand(g),
 		newListCommand(), newImageCommand(g), newDoctorCommand(g), newReportCommand(), newGCCommand(g), newVersionCommand(),
-		newReapCommand(), newSuperviseCommand(g),
+		newBenchCommand(g), newReapCommand(), newSuperviseCommand(g),
 	)
 	return root
 }

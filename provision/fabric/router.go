@@ -75,3 +75,12 @@ func (r *Router) Close() {
 		r.stack.Wait()
 	}
 }
+
+// ForgetNeighbors empties the router's ARP and neighbour caches.
+func (r *Router) ForgetNeighbors() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.ports {
+		forgetNeighbors(r.stack, tcpip.NICID(i+1))
+	}
+}

@@ -206,3 +206,12 @@ func (v *Vantage) Neighbors() ([]Neighbor, error) {
 	slices.SortFunc(all, func(a, b Neighbor) int { return a.Addr.Compare(b.Addr) })
 	return all, nil
 }
+
+// ForgetNeighbors empties the vantage's ARP and neighbour caches.
+func (v *Vantage) ForgetNeighbors() { forgetNeighbors(v.stack, vantageNIC) }
+
+func forgetNeighbors(s *stack.Stack, nic tcpip.NICID) {
+	for _, protocol := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
+		_ = s.ClearNeighbors(nic, protocol) // it fails for a NIC that is not there only
+	}
+}

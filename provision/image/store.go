@@ -54,6 +54,8 @@ type Image struct {
 	Manifest
 	Kernel, Initrd string // files
 	Disk           string // qcow2 layer that the hosts' overlays are backed by; never written to
+	// Build tells two builds of one key apart: they hold the same packages, not the same blocks.
+	Build string
 }
 
 const manifestFile = "manifest.json"
@@ -83,7 +85,8 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.load("base", m.BaseKey); err != nil {
+	baseLayer, err := s.load("base", m.BaseKey)
+	if err != nil {
 		return nil, err
 	}
 	base := s.layerDir("base", m.BaseKey)
@@ -92,6 +95,7 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 		Kernel:   filepath.Join(base, "kernel"),
 		Initrd:   filepath.Join(base, "initrd"),
 		Disk:     filepath.Join(s.layerDir("node", key), "disk.qcow2"),
+		Build:    baseLayer.Created.Format(time.RFC3339Nano) + " " + m.Created.Format(time.RFC3339Nano),
 	}, nil
 }
 

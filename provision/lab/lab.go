@@ -17,6 +17,7 @@ import (
 	"github.com/hiveproof/hiveproof/provision/agentimage"
 	"github.com/hiveproof/hiveproof/provision/image"
 	"github.com/hiveproof/hiveproof/provision/qemu"
+	"github.com/hiveproof/hiveproof/provision/snapshot"
 	"github.com/hiveproof/hiveproof/provision/state"
 	"github.com/hiveproof/hiveproof/provision/swarm"
 	"github.com/hiveproof/hiveproof/provision/topology"
@@ -34,6 +35,7 @@ type Event struct {
 	Done    bool // the phase ended after Elapsed, with Err if it failed
 	Elapsed time.Duration
 	Err     error
+	Warning bool // the message is one
 }
 
 // Options say what lab to bring up.
@@ -44,6 +46,10 @@ type Options struct {
 	Release  string // of the node image; image.DefaultRelease if empty
 	Mirror   string // image.DefaultMirror if empty
 	ID       string // names the lab in the state directory, such as the run's ID
+	// Snapshot is the name of a stored set to start from instead of the ready one.
+	Snapshot string
+	// Cold boots the hosts and forms the swarm, whatever is stored, and stores nothing.
+	Cold bool
 	// Observe is told each step, by several goroutines at once; it may be nil.
 	Observe func(Event)
 }
@@ -59,6 +65,13 @@ type Lab struct {
 	Timings  map[string]float64 // seconds by phase
 	Versions map[string]string
 	Started  time.Time
+
+	observe   func(Event)
+	ledger    *state.Ledger
+	snapshots *snapshot.Store
+	mu        sync.Mutex
+	set       *snapshot.Snapshot   // what Restore comes back to; nil if there is nothing
+	outgrown  []*snapshot.Snapshot // earlier ones, in use until the end
 
 	closers []func() error // undone in reverse
 	// strike removes the ledger after all else is gone; abandon leaves it, so that
@@ -158,7 +171,7 @@ func (o Options) observer() func(Event) {
 // process at the latest, and its files are removed then, also after kill -9.
 func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	observe := opts.observer()
-	l := &Lab{Topology: opts.Topology, Timings: map[string]float64{}, Versions: map[string]string{}, Started: time.Now()}
+	l := &Lab{Topology: opts.Topology, Timings: map[string]float64{}, Versions: map[string]string{}, Started: time.Now(), observe: observe}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -186,6 +199,7 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	}
 	l.closers = append(l.closers, func() error { return os.RemoveAll(l.Dir) })
 
+	l.ledger = ledger
 	err = l.phase(observe, "image", func() (err error) {
 		l.Image, l.Proof, err = ensureImage(ctx, opts, ledger)
 		return err
@@ -193,28 +207,42 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.phase(observe, "boot", func() (err error) {
-		dir := filepath.Join(l.Dir, "hosts")
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return fmt.Errorf("make the hosts' directory: %w", err)
-		}
-		l.Cluster, err = qemu.Up(ctx, qemu.Config{
-			Topology: opts.Topology, Image: l.Image, Accel: l.Proof.Accel, Dir: dir, Ledger: ledger,
-			Progress: func(host, message string) { observe(Event{Phase: "boot", Host: host, Message: message}) },
-		})
-		return err
-	})
+	if l.Versions["qemu"], err = qemu.Version(ctx); err != nil {
+		return nil, err
+	}
+	if l.snapshots, err = SnapshotStore(opts.CacheDir); err != nil {
+		return nil, err
+	}
+	restored := false
+	switch {
+	case opts.Snapshot != "":
+		restored, err = true, l.fromNamed(ctx, opts, observe)
+	case !opts.Cold:
+		restored, err = l.fromReady(ctx, opts, observe)
+	}
+	if err == nil && !restored {
+		err = l.bringUp(ctx, opts, observe)
+	}
 	if err != nil {
 		return nil, err
 	}
-	l.closers = append(l.closers, l.Cluster.Close)
+	l.Timings["ready"] = time.Since(l.Started).Seconds()
+	return l, nil
+}
+
+// bringUp boots the hosts, forms the swarm and, unless the options forbid it,
+// saves what there is then.
+func (l *Lab) bringUp(ctx context.Context, opts Options, observe func(Event)) error {
+	err := l.phase(observe, "boot", func() (err error) {
+		l.Cluster, err = qemu.Up(ctx, l.clusterConfig(observe))
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	err = l.phase(observe, "swarm", func() (err error) {
-		managers := map[string]bool{}
-		for _, h := range opts.Topology.Hosts {
-			managers[h.Name] = h.Manager
-		}
 		l.Swarm, err = swarm.Form(ctx, l.Cluster.Hosts(), swarm.Options{
-			Managers: managers,
+			Managers: managers(opts.Topology),
 			Progress: func(host, message string) { observe(Event{Phase: "swarm", Host: host, Message: message}) },
 		})
 		if err != nil {
@@ -223,14 +251,28 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	l.closers = append(l.closers, l.Swarm.Close)
-	if err := l.readVersions(ctx); err != nil {
-		return nil, err
+	if err := l.readVersions(ctx); err != nil || opts.Cold {
+		return err
 	}
-	l.Timings["ready"] = time.Since(l.Started).Seconds()
-	return l, nil
+	return l.saveReady(ctx, observe)
+}
+
+func (l *Lab) clusterConfig(observe func(Event)) qemu.Config {
+	return qemu.Config{
+		Topology: l.Topology, Image: l.Image, Accel: l.Proof.Accel, Dir: filepath.Join(l.Dir, "hosts"), Ledger: l.ledger,
+		Progress: func(host, message string) { observe(Event{Phase: "boot", Host: host, Message: message}) },
+	}
+}
+
+// managers says which hosts are to manage the swarm.
+func managers(top *topology.Topology) map[string]bool {
+	all := map[string]bool{}
+	for _, h := range top.Hosts {
+		all[h.Name] = h.Manager
+	}
+	return all
 }
 
 func (l *Lab) phase(observe func(Event), name string, step func() error) error {
@@ -256,11 +298,6 @@ func (l *Lab) withConsoles(err error) error {
 }
 
 func (l *Lab) readVersions(ctx context.Context) error {
-	version, err := qemu.Version(ctx)
-	if err != nil {
-		return err
-	}
-	l.Versions["qemu"] = version
 	l.Versions["image"] = l.Image.Key
 	for name, v := range l.Image.Content {
 		l.Versions[name] = v
@@ -279,6 +316,17 @@ func (l *Lab) readVersions(ctx context.Context) error {
 func (l *Lab) Close() error {
 	l.once.Do(func() {
 		var problems *multierror.Error
+		if l.Swarm != nil {
+			problems = multierror.Append(problems, l.Swarm.Close())
+		}
+		if l.Cluster != nil {
+			problems = multierror.Append(problems, l.Cluster.Close())
+		}
+		for _, set := range append(l.outgrown, l.set) {
+			if set != nil {
+				set.Close()
+			}
+		}
 		for i := len(l.closers) - 1; i >= 0; i-- {
 			if err := l.closers[i](); err != nil {
 				problems = multierror.Append(problems, err)

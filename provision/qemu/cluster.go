@@ -5,8 +5,6 @@ package qemu
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -20,10 +18,8 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/hiveproof/hiveproof/provision"
-	"github.com/hiveproof/hiveproof/provision/child"
 	"github.com/hiveproof/hiveproof/provision/fabric"
 	"github.com/hiveproof/hiveproof/provision/image"
-	"github.com/hiveproof/hiveproof/provision/remote"
 	"github.com/hiveproof/hiveproof/provision/topology"
 )
 
@@ -42,7 +38,7 @@ type Config struct {
 	Topology *topology.Topology
 	Image    *image.Image
 	Accel    Accel
-	Dir      string // for disks, logs and keys; it must exist, and belongs to the cluster
+	Dir      string // for disks, logs and keys; it belongs to the cluster, which makes and removes it
 	Ledger   Ledger
 	// BootTimeout bounds one host's way to answering SSH; default 10 minutes.
 	BootTimeout time.Duration
@@ -60,7 +56,10 @@ type Cluster struct {
 	control *fabric.Vantage // where SSH comes from, on the management network
 	clients []provision.Client
 	hosts   []*Host
-	key     *remote.KeyPair
+
+	mu       sync.Mutex
+	identity identity
+	verified map[string]bool // disks of snapshots that were read and found whole
 
 	closeOnce sync.Once
 	closeErr  error
@@ -95,12 +94,6 @@ const consoleLines = 15
 // Up starts the network and every host and waits until all answer SSH. On
 // failure nothing is left running.
 func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
-	if cfg.BootTimeout == 0 {
-		cfg.BootTimeout = 10 * time.Minute
-	}
-	if cfg.Progress == nil {
-		cfg.Progress = func(string, string) {}
-	}
 	c := newCluster(cfg)
 	defer func() {
 		if err != nil {
@@ -117,13 +110,19 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 }
 
 func newCluster(cfg Config) *Cluster {
-	return &Cluster{cfg: cfg, outside: map[netip.Prefix]*fabric.Switch{}}
+	if cfg.BootTimeout == 0 {
+		cfg.BootTimeout = 10 * time.Minute
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(string, string) {}
+	}
+	return &Cluster{cfg: cfg, outside: map[netip.Prefix]*fabric.Switch{}, verified: map[string]bool{}}
 }
 
 // prepare makes the keys, the network and the hosts, all still off.
-func (c *Cluster) prepare() (err error) {
-	if c.key, err = remote.NewKeyPair("hiveproof lab"); err != nil {
-		return err
+func (c *Cluster) prepare() error {
+	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the hosts' directory: %w", err)
 	}
 	if err := c.network(); err != nil {
 		return err
@@ -135,7 +134,11 @@ func (c *Cluster) prepare() (err error) {
 		}
 		c.hosts = append(c.hosts, h)
 	}
-	return nil
+	id, err := newIdentity(c.cfg.Topology.Hosts)
+	if err != nil {
+		return err
+	}
+	return c.adopt(id)
 }
 
 // boot starts all hosts and waits for all of them; the first failure ends the wait.
@@ -151,7 +154,7 @@ func (c *Cluster) boot(ctx context.Context) error {
 	started := time.Now()
 	for _, h := range c.hosts {
 		go func() {
-			err := h.waitReady(ctx, c.cfg.BootTimeout)
+			err := h.waitReady(ctx, c.cfg.BootTimeout, booted)
 			if err == nil {
 				c.cfg.Progress(h.Name(), fmt.Sprintf("ssh answers after %.1fs", time.Since(started).Seconds()))
 			}
@@ -224,46 +227,16 @@ func (c *Cluster) newHost(i int, spec topology.Host) (*Host, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%s: make its directory: %w", spec.Name, err)
 	}
-	hostKey, err := remote.NewKeyPair(spec.Name)
-	if err != nil {
-		return nil, err
-	}
-	h := &Host{cluster: c, spec: spec, dir: dir, publicKey: hostKey.Authorized}
-	control := nthAddr(managementNet, 11+i)
-	h.sshAddr = netip.AddrPortFrom(control, 22).String()
-	h.conn = remote.New(spec.Name, h.dialSSH, c.key.Signer, hostKey.Signer.PublicKey())
-
-	siteMAC, mgmtMAC := macOf(spec.Addr), macOf(control)
-	var identity strings.Builder
-	fmt.Fprintf(&identity, "hostname %s\n", spec.Name)
-	for _, other := range c.cfg.Topology.Hosts {
-		fmt.Fprintf(&identity, "host %s %s\n", other.Addr, other.Name)
-	}
-	fmt.Fprintf(&identity, "addr %s eth0 %s\n", siteMAC, netip.PrefixFrom(spec.Addr, c.cfg.Topology.Site.Bits()))
-	fmt.Fprintf(&identity, "addr %s eth1 %s\n", mgmtMAC, netip.PrefixFrom(control, managementNet.Bits()))
-	fmt.Fprintf(&identity, "gateway %s\n", c.cfg.Topology.Router())
-	if spec.DiskMiB > image.DiskGiB<<10 {
-		fmt.Fprintf(&identity, "grow /dev/vda\n")
-	}
-	machineID := make([]byte, 16)
-	if _, err := rand.Read(machineID); err != nil {
-		return nil, fmt.Errorf("%s: make a machine ID: %w", spec.Name, err)
-	}
+	h := &Host{cluster: c, spec: spec, dir: dir, control: nthAddr(managementNet, 11+i)}
 	h.vmConfig = vmConfig{
 		name: spec.Name, dir: dir, accel: c.cfg.Accel,
 		kernel: c.cfg.Image.Kernel, initrd: c.cfg.Image.Initrd,
 		disk:      filepath.Join(dir, "disk.qcow2"),
 		memoryMiB: spec.MemoryMiB, cpus: spec.CPUs,
 		nics: []nic{
-			{mac: siteMAC, attach: func(conn net.Conn) { c.site.AttachStream(spec.Name, conn) }},
-			{mac: mgmtMAC, attach: func(conn net.Conn) { c.mgmt.AttachStream(spec.Name, conn) }},
+			{mac: macOf(spec.Addr), attach: func(conn net.Conn) { c.site.AttachStream(spec.Name, conn) }},
+			{mac: macOf(h.control), attach: func(conn net.Conn) { c.mgmt.AttachStream(spec.Name, conn) }},
 		},
-		fwCfg: map[string][]byte{
-			"authorized_keys": []byte(c.key.Authorized),
-			"host_key":        hostKey.PrivatePEM,
-			"identity":        []byte(identity.String()),
-		},
-		machineID: hex.EncodeToString(machineID),
 	}
 	for j := range spec.DisksMiB {
 		h.vmConfig.disks = append(h.vmConfig.disks, disk{path: filepath.Join(dir, fmt.Sprintf("disk%d.qcow2", j+1)), format: "qcow2"})
@@ -284,21 +257,6 @@ func nthAddr(p netip.Prefix, n int) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// createDisks makes a host's overlay and empty disks.
-func (h *Host) createDisks(ctx context.Context) error {
-	size := fmt.Sprintf("%dM", h.spec.DiskMiB)
-	err := child.Run(ctx, nil, nil, "qemu-img", "create", "-q", "-f", "qcow2", "-b", h.cluster.cfg.Image.Disk, "-F", "qcow2", h.vmConfig.disk, size)
-	for j, mib := range h.spec.DisksMiB {
-		if err == nil {
-			err = child.Run(ctx, nil, nil, "qemu-img", "create", "-q", "-f", "qcow2", h.vmConfig.disks[j].path, fmt.Sprintf("%dM", mib))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%s: make its disks: %w", h.Name(), err)
-	}
-	return nil
-}
-
 // Hosts are the cluster's hosts in the topology's order.
 func (c *Cluster) Hosts() []provision.Host {
 	all := make([]provision.Host, len(c.hosts))
@@ -317,10 +275,19 @@ func (c *Cluster) Capabilities() []provision.Capability {
 func (c *Cluster) Clients() []provision.Client { return slices.Clone(c.clients) }
 
 // PrivateKey is the key that the hosts let in, in OpenSSH's form.
-func (c *Cluster) PrivateKey() []byte { return c.key.PrivatePEM }
+func (c *Cluster) PrivateKey() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.identity.Control
+}
 
 // HostKey is the public key of the i-th host, as an authorized_keys line.
-func (c *Cluster) HostKey(i int) string { return c.hosts[i].publicKey }
+func (c *Cluster) HostKey(i int) string {
+	h := c.hosts[i]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.publicKey
+}
 
 // DialSSH opens a connection to a host's SSH port, for an SSH client of one's own.
 func (c *Cluster) DialSSH(ctx context.Context, name string) (net.Conn, error) {
@@ -336,12 +303,36 @@ func (c *Cluster) DialSSH(ctx context.Context, name string) (net.Conn, error) {
 	return nil, fmt.Errorf("no host is called %q; the hosts are %s", name, strings.Join(names, ", "))
 }
 
-// StartCapture records the site's segment and the networks behind the router.
-func (c *Cluster) StartCapture(path string) (func() (provision.CaptureStats, error), error) {
+// siteSwitches are the site's segment and the networks behind the router.
+func (c *Cluster) siteSwitches() []*fabric.Switch {
 	switches := []*fabric.Switch{c.site}
 	for _, sw := range c.outside {
 		switches = append(switches, sw)
 	}
+	return switches
+}
+
+// resetNetwork heals every link and lets switches and clients forget what they learned.
+func (c *Cluster) resetNetwork() {
+	for _, sw := range append(c.siteSwitches(), c.mgmt) {
+		for _, p := range sw.Ports() {
+			for _, d := range []fabric.Direction{fabric.FromDevice, fabric.ToDevice} {
+				p.SetImpairment(d, fabric.Impairment{})
+				p.SetFilter(d, nil)
+			}
+		}
+		sw.Flush()
+	}
+	c.router.ForgetNeighbors()
+	c.control.ForgetNeighbors()
+	for _, cl := range c.clients {
+		cl.(client).ForgetNeighbors()
+	}
+}
+
+// StartCapture records the site's segment and the networks behind the router.
+func (c *Cluster) StartCapture(path string) (func() (provision.CaptureStats, error), error) {
+	switches := c.siteSwitches()
 	started := time.Now()
 	capture, err := fabric.StartCapture(path, fabric.CaptureOptions{}, switches...)
 	if err != nil {
@@ -364,7 +355,7 @@ func (c *Cluster) Close() error {
 	c.closeOnce.Do(func() {
 		var problems *multierror.Error
 		for _, h := range c.hosts {
-			if err := h.conn.Close(); err != nil && h.isRunning() {
+			if err := h.ssh().Close(); err != nil && h.isRunning() {
 				problems = multierror.Append(problems, err)
 			}
 			h.cutPower()

@@ -7,27 +7,29 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/hiveproof/hiveproof/provision"
+	"github.com/hiveproof/hiveproof/provision/child"
 	"github.com/hiveproof/hiveproof/provision/remote"
 	"github.com/hiveproof/hiveproof/provision/topology"
 )
 
 // Host is one virtual machine. It is safe for concurrent use.
 type Host struct {
-	cluster   *Cluster
-	spec      topology.Host
-	dir       string
+	cluster *Cluster
+	spec    topology.Host
+	dir     string
+	control netip.Addr // on the management network
+
+	mu        sync.Mutex
 	vmConfig  vmConfig
-	sshAddr   string // on the management network
+	vm        *vm // nil while the power is off
+	disks     bool
 	publicKey string
 	conn      *remote.Conn
-
-	mu    sync.Mutex
-	vm    *vm // nil while the power is off
-	disks bool
 }
 
 var (
@@ -50,22 +52,28 @@ func (h *Host) MemoryMiB() int { return h.spec.MemoryMiB }
 
 // Run runs a shell command as root over SSH.
 func (h *Host) Run(ctx context.Context, command string, stdin io.Reader) ([]byte, error) {
-	return h.conn.Run(ctx, command, stdin)
+	return h.ssh().Run(ctx, command, stdin)
 }
 
 // DialUnix connects to a unix socket on the host.
 func (h *Host) DialUnix(ctx context.Context, path string) (net.Conn, error) {
-	return h.conn.DialUnix(ctx, path)
+	return h.ssh().DialUnix(ctx, path)
 }
 
 func (h *Host) dialSSH(ctx context.Context) (net.Conn, error) {
-	return h.cluster.control.DialContext(ctx, "tcp", h.sshAddr)
+	return h.cluster.control.DialContext(ctx, "tcp", netip.AddrPortFrom(h.control, 22).String())
+}
+
+func (h *Host) ssh() *remote.Conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conn
 }
 
 // ConsoleTail returns at most the last n lines of the console.
 func (h *Host) ConsoleTail(n int) []string { return consoleTail(h.dir, n) }
 
-// start starts the machine and enters it in the ledger.
+// start boots the machine.
 func (h *Host) start(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -73,13 +81,25 @@ func (h *Host) start(ctx context.Context) error {
 		return fmt.Errorf("%s: is on already", h.Name())
 	}
 	if !h.disks {
-		if err := h.createDisks(ctx); err != nil {
+		if err := h.createDisks(ctx, h.cluster.cfg.Image.Disk, nil); err != nil {
 			return err
 		}
-		h.disks = true
 	}
-	v, err := startVM(ctx, h.vmConfig)
+	memory, err := newMemory(h.vmConfig.memoryMiB)
 	if err != nil {
+		return fmt.Errorf("%s: %w", h.Name(), err)
+	}
+	return h.launch(ctx, memory, nil)
+}
+
+// launch starts QEMU and enters it in the ledger. The machine owns the memory
+// from then on, the caller keeps incoming. h.mu is held.
+func (h *Host) launch(ctx context.Context, memory, incoming *os.File) error {
+	cfg := h.vmConfig
+	cfg.memory, cfg.incoming = memory, incoming
+	v, err := startVM(ctx, cfg)
+	if err != nil {
+		memory.Close()
 		return err
 	}
 	if err := h.cluster.cfg.Ledger.AddProcess(v.pid(), "qemu "+h.Name()); err != nil {
@@ -90,15 +110,48 @@ func (h *Host) start(ctx context.Context) error {
 	return nil
 }
 
+// createDisks makes the overlays that the machine writes to, over the image or
+// a saved disk each; an empty disk where there is nothing below. h.mu is held.
+func (h *Host) createDisks(ctx context.Context, system string, further []string) error {
+	format := func(below string) []string {
+		if below == "" {
+			return nil
+		}
+		return []string{"-b", below, "-F", "qcow2"}
+	}
+	create := func(path, below string, mib int) error {
+		args := append([]string{"create", "-q", "-f", "qcow2"}, format(below)...)
+		if err := child.Run(ctx, nil, nil, "qemu-img", append(args, path, fmt.Sprintf("%dM", mib))...); err != nil {
+			return fmt.Errorf("%s: make its disks: %w", h.Name(), err)
+		}
+		return nil
+	}
+	if err := create(h.vmConfig.disk, system, h.spec.DiskMiB); err != nil {
+		return err
+	}
+	for j, mib := range h.spec.DisksMiB {
+		below := ""
+		if j < len(further) {
+			below = further[j]
+		}
+		if err := create(h.vmConfig.disks[j].path, below, mib); err != nil {
+			return err
+		}
+	}
+	h.disks = true
+	return nil
+}
+
 // errPoweredOff is the cause given to what waits for a machine that ends.
 var errPoweredOff = errors.New("the machine went off")
 
-// waitReady waits until the host answers SSH, or its machine ends.
-func (h *Host) waitReady(ctx context.Context, timeout time.Duration) error {
+// waitReady waits until the host answers SSH, or its machine ends. The command
+// proves it; it is made anew for each attempt.
+func (h *Host) waitReady(ctx context.Context, timeout time.Duration, command func() string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h.mu.Lock()
-	v := h.vm
+	v, conn := h.vm, h.conn
 	h.mu.Unlock()
 	if v == nil {
 		return fmt.Errorf("%s: is off", h.Name())
@@ -114,7 +167,7 @@ func (h *Host) waitReady(ctx context.Context, timeout time.Duration) error {
 	}()
 	ctx, stop := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer to ssh within %s", timeout))
 	defer stop()
-	if err := h.conn.WaitReady(ctx); err != nil {
+	if err := conn.WaitReady(ctx, command); err != nil {
 		if cause := context.Cause(ctx); cause == context.Canceled {
 			return fmt.Errorf("%s: %w", h.Name(), cause) // interrupted: the console would say nothing
 		}
@@ -122,6 +175,9 @@ func (h *Host) waitReady(ctx context.Context, timeout time.Duration) error {
 	}
 	return nil
 }
+
+// booted is the command of a host that has just booted: that it runs is enough.
+func booted() string { return "true" }
 
 func (h *Host) isRunning() bool {
 	h.mu.Lock()
@@ -153,7 +209,7 @@ func (h *Host) PowerOn(ctx context.Context) error {
 	if err := h.start(ctx); err != nil {
 		return err
 	}
-	return h.waitReady(ctx, h.cluster.cfg.BootTimeout)
+	return h.waitReady(ctx, h.cluster.cfg.BootTimeout, booted)
 }
 
 // Reset presses the reset button and waits until the guest answers SSH again.

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // qmpClient speaks the QEMU Machine Protocol (QEMU docs/interop/qmp-spec) over a
@@ -81,6 +85,16 @@ func (c *qmpClient) read() {
 
 // Execute runs one command and returns what it returned.
 func (c *qmpClient) Execute(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
+	return c.execute(ctx, command, arguments, nil)
+}
+
+// ExecuteWithFile is Execute with an open file that the command takes (getfd).
+// The connection must be a unix socket.
+func (c *qmpClient) ExecuteWithFile(ctx context.Context, command string, arguments any, file *os.File) (json.RawMessage, error) {
+	return c.execute(ctx, command, arguments, file)
+}
+
+func (c *qmpClient) execute(ctx context.Context, command string, arguments any, file *os.File) (json.RawMessage, error) {
 	reply := make(chan qmpReply, 1)
 	c.mu.Lock()
 	if c.err != nil {
@@ -101,7 +115,7 @@ func (c *qmpClient) Execute(ctx context.Context, command string, arguments any) 
 		return nil, fmt.Errorf("qmp %s: %w", command, err)
 	}
 	c.writeMu.Lock()
-	_, err = c.conn.Write(append(text, '\n'))
+	err = c.write(append(text, '\n'), file)
 	c.writeMu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("qmp %s: %w", command, err)
@@ -118,6 +132,23 @@ func (c *qmpClient) Execute(ctx context.Context, command string, arguments any) 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("qmp %s: %w", command, context.Cause(ctx))
 	}
+}
+
+// write sends a command, with a file as ancillary data if there is one (unix(7), SCM_RIGHTS).
+func (c *qmpClient) write(text []byte, file *os.File) error {
+	if file == nil {
+		_, err := c.conn.Write(text)
+		return err
+	}
+	conn, ok := c.conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("a file can only be passed over a unix socket")
+	}
+	n, _, err := conn.WriteMsgUnix(text, unix.UnixRights(int(file.Fd())), nil)
+	if err == nil && n < len(text) {
+		_, err = conn.Write(text[n:])
+	}
+	return err
 }
 
 // Event returns a channel that closes at the next event of a name. Ask for it

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +41,12 @@ type vmConfig struct {
 	nics           []nic
 	fwCfg          map[string][]byte // by name below opt/hiveproof/
 	machineID      string            // systemd machine ID: 32 hexadecimal digits
+	// memory holds the guest's memory, so that it can be copied while the machine
+	// stands still. Without it QEMU allocates memory of its own.
+	memory *os.File
+	// incoming is the devices' state to start from, as a stopped machine's migration
+	// wrote it; the machine then waits, stopped, for cont. nil boots.
+	incoming *os.File
 }
 
 type disk struct {
@@ -72,68 +80,56 @@ const kernelArguments = "console=ttyS0 root=/dev/vda rw loglevel=4 mitigations=o
 
 // startVM starts a machine. It returns when QEMU runs, long before the guest does.
 func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
-	var cleanup []io.Closer
+	// What QEMU inherits, from descriptor 3 on. Sockets are pairs made here: there is
+	// no path to connect to.
+	var inherited, theirs []*os.File
+	var ours []net.Conn
 	defer func() {
-		for _, c := range cleanup {
-			c.Close()
+		for _, f := range theirs {
+			f.Close() // so that our end sees the close when QEMU ends
 		}
-	}()
-	args := []string{
-		"-name", cfg.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-smp", strconv.Itoa(cfg.cpus), "-m", strconv.Itoa(cfg.memoryMiB),
-		"-kernel", cfg.kernel, "-initrd", cfg.initrd,
-		"-append", kernelArguments + " systemd.machine_id=" + cfg.machineID,
-		"-chardev", "file,id=console,path=" + escape(consolePath(cfg.dir)) + ",append=on", "-serial", "chardev:console",
-		"-device", "virtio-rng-pci",
-	}
-	args = append(args, cfg.accel.args()...)
-	for i, d := range append([]disk{{path: cfg.disk, format: "qcow2"}}, cfg.disks...) {
-		// The lab's disks are thrown away with the lab: nothing is flushed for the host's sake.
-		args = append(args, "-drive", fmt.Sprintf("id=disk%d,if=none,file=%s,format=%s,cache=unsafe,discard=unmap,read-only=%s",
-			i, escape(d.path), d.format, onOff(d.readOnly)),
-			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
-	}
-	for name, content := range cfg.fwCfg {
-		path := filepath.Join(cfg.dir, "fw-"+name)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			return nil, fmt.Errorf("%s: write the guest's identity: %w", cfg.name, err)
-		}
-		args = append(args, "-fw_cfg", "name=opt/hiveproof/"+name+",file="+escape(path))
-	}
-
-	// All sockets are pairs made here and inherited: there is no path to connect to.
-	var inherited []*os.File
-	pair := func(what string) (net.Conn, int, error) {
-		ours, theirs, err := socketPair(cfg.name + " " + what)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%s: make the %s socket: %w", cfg.name, what, err)
-		}
-		inherited = append(inherited, theirs)
-		cleanup = append(cleanup, theirs)
-		return ours, 2 + len(inherited), nil // 0 to 2 are the standard streams
-	}
-	monitor, fd, err := pair("monitor")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			monitor.Close()
-		}
-	}()
-	args = append(args, "-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd), "-mon", "chardev=qmp,mode=control")
-	streams := make([]net.Conn, len(cfg.nics))
-	defer func() {
-		if err != nil {
-			for _, s := range streams {
-				if s != nil {
-					s.Close()
-				}
+			for _, c := range ours {
+				c.Close()
 			}
 		}
 	}()
+	inherit := func(f *os.File) int {
+		inherited = append(inherited, f)
+		return 2 + len(inherited)
+	}
+	pair := func(what string) (int, error) {
+		near, far, err := socketPair(cfg.name + " " + what)
+		if err != nil {
+			return 0, fmt.Errorf("%s: make the %s socket: %w", cfg.name, what, err)
+		}
+		ours, theirs = append(ours, near), append(theirs, far)
+		return inherit(far), nil
+	}
+	args, err := cfg.args()
+	if err != nil {
+		return nil, err
+	}
+	machine := "q35"
+	if cfg.memory != nil {
+		// /proc/self/fd opens the very file, although it has no name.
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=on,mem-path=/proc/self/fd/%d",
+			cfg.memoryMiB, inherit(cfg.memory)))
+		machine += ",memory-backend=ram"
+	}
+	incoming := ""
+	if cfg.incoming != nil {
+		incoming = fmt.Sprintf("fd:%d", inherit(cfg.incoming))
+		args = append(args, "-S", "-incoming", "defer")
+	}
+	fd, err := pair("monitor")
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "-machine", machine,
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd), "-mon", "chardev=qmp,mode=control")
 	for i, n := range cfg.nics {
-		if streams[i], fd, err = pair("network"); err != nil {
+		if fd, err = pair("network"); err != nil {
 			return nil, err
 		}
 		args = append(args,
@@ -152,24 +148,57 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	v := &vm{cfg: cfg, cmd: cmd, done: make(chan struct{}), stderr: stderr}
 	go func() {
 		v.waitErr = cmd.Wait()
+		if cfg.memory != nil {
+			cfg.memory.Close()
+		}
 		close(v.done)
 	}()
-	for _, f := range inherited {
-		f.Close() // so that our end sees the close when QEMU ends
+	for _, f := range theirs {
+		f.Close()
 	}
-	cleanup = nil
+	theirs = nil
 	for i, n := range cfg.nics {
-		n.attach(streams[i])
+		n.attach(ours[1+i])
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	v.qmp, err = newQMP(ctx, monitor)
+	if v.qmp, err = newQMP(ctx, ours[0]); err == nil && incoming != "" {
+		err = v.load(ctx, incoming)
+	}
 	if err != nil {
 		v.kill()
 		return nil, fmt.Errorf("%s: %w%s", cfg.name, err, v.said())
 	}
 	return v, nil
+}
+
+// args are QEMU's arguments as far as they name no inherited descriptor. They
+// are always in the same order: a machine's state only fits the same machine.
+func (cfg vmConfig) args() ([]string, error) {
+	args := []string{
+		"-name", cfg.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-smp", strconv.Itoa(cfg.cpus), "-m", strconv.Itoa(cfg.memoryMiB),
+		"-kernel", cfg.kernel, "-initrd", cfg.initrd,
+		"-append", kernelArguments + " systemd.machine_id=" + cfg.machineID,
+		"-chardev", "file,id=console,path=" + escape(consolePath(cfg.dir)) + ",append=on", "-serial", "chardev:console",
+		"-device", "virtio-rng-pci",
+	}
+	args = append(args, cfg.accel.args()...)
+	for i, d := range append([]disk{{path: cfg.disk, format: "qcow2"}}, cfg.disks...) {
+		// The lab's disks are thrown away with the lab: nothing is flushed for the host's sake.
+		args = append(args, "-drive", fmt.Sprintf("id=disk%d,if=none,file=%s,format=%s,cache=unsafe,discard=unmap,read-only=%s",
+			i, escape(d.path), d.format, onOff(d.readOnly)),
+			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.fwCfg)) {
+		path := filepath.Join(cfg.dir, "fw-"+name)
+		if err := os.WriteFile(path, cfg.fwCfg[name], 0o600); err != nil {
+			return nil, fmt.Errorf("%s: write the guest's identity: %w", cfg.name, err)
+		}
+		args = append(args, "-fw_cfg", "name=opt/hiveproof/"+name+",file="+escape(path))
+	}
+	return args, nil
 }
 
 // socketPair returns our end as a connection and QEMU's as a file.

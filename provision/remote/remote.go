@@ -237,15 +237,18 @@ func await[T any](ctx context.Context, call func() (T, error), discard func(T)) 
 	}
 }
 
-// WaitReady tries until the host accepts a connection and runs a command, or ctx
-// ends; the error then holds the last attempt's.
-func (c *Conn) WaitReady(ctx context.Context) error {
+// WaitReady tries until the host accepts a connection and runs a command, which
+// is asked for at each attempt, or ctx ends; the error then holds the last attempt's.
+func (c *Conn) WaitReady(ctx context.Context, command func() string) error {
 	const attempt = 20 * time.Second // a handshake under emulation takes seconds
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		try, cancel := context.WithTimeout(ctx, attempt)
-		_, err := c.Run(try, "true", nil)
+		_, err := c.connect(try)
+		if err == nil {
+			_, err = c.Run(try, command(), nil)
+		}
 		cancel()
 		if err == nil {
 			return nil

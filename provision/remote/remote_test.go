@@ -304,7 +304,7 @@ func TestReconnects(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	if err := c.WaitReady(ctx); err != nil {
+	if err := c.WaitReady(ctx, func() string { return "true" }); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {
@@ -331,7 +331,7 @@ func TestWaitReadyTellsTheLastAttempt(t *testing.T) {
 		}
 		return nil, refused
 	}, key.Signer, key.Signer.PublicKey())
-	if err := c.WaitReady(ctx); !errors.Is(err, refused) || !errors.Is(err, cause) {
+	if err := c.WaitReady(ctx, func() string { return "true" }); !errors.Is(err, refused) || !errors.Is(err, cause) {
 		t.Errorf("%v", err)
 	}
 }

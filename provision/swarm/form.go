@@ -66,19 +66,15 @@ func Form(ctx context.Context, hosts []provision.Host, opts Options) (_ *Swarm, 
 	if opts.Progress == nil {
 		opts.Progress = func(string, string) {}
 	}
-	s := &Swarm{}
+	s, err := Attach(hosts, opts.Managers)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, h := range hosts {
-		engine, err := dialEngine(h)
-		if err != nil {
-			return nil, err
-		}
-		s.nodes = append(s.nodes, &Node{Host: h, Manager: opts.Managers[h.Name()], Engine: engine})
-	}
 	if len(s.nodes) == 0 || !s.nodes[0].Manager {
 		return nil, errors.New("form the swarm: the first host must be a manager")
 	}
@@ -95,6 +91,55 @@ func Form(ctx context.Context, hosts []provision.Host, opts Options) (_ *Swarm, 
 		return nil, err
 	}
 	return s, nil
+}
+
+// Attach is Form for hosts that are a swarm already. It does not ask whether they
+// are: see WaitPristine.
+func Attach(hosts []provision.Host, managers map[string]bool) (*Swarm, error) {
+	s := &Swarm{}
+	for _, h := range hosts {
+		engine, err := dialEngine(h)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		s.nodes = append(s.nodes, &Node{Host: h, Manager: managers[h.Name()], Engine: engine})
+	}
+	return s, nil
+}
+
+// Disconnect ends the connections to the engines that no call uses now; the next
+// call makes new ones.
+func (s *Swarm) Disconnect() {
+	for _, n := range s.nodes {
+		n.Engine.HTTPClient().CloseIdleConnections()
+	}
+}
+
+// WaitPristine waits until every engine answers, every node is ready and there is
+// a leader, and fails at once if services are there.
+func (s *Swarm) WaitPristine(ctx context.Context, timeout time.Duration) error {
+	if err := s.waitEngines(ctx, Options{EngineTimeout: timeout, Progress: func(string, string) {}}); err != nil {
+		return err
+	}
+	if err := s.waitReady(ctx, timeout); err != nil {
+		return err
+	}
+	engine, host, err := s.Manager(ctx)
+	if err != nil {
+		return err
+	}
+	services, err := engine.ServiceList(ctx, swarm.ServiceListOptions{})
+	if err != nil {
+		return fmt.Errorf("%s: list the services: %w", host, err)
+	}
+	if len(services) == 0 {
+		return nil
+	}
+	var names []string
+	for _, left := range services {
+		names = append(names, left.Spec.Name)
+	}
+	return fmt.Errorf("services are left over: %s", strings.Join(names, ", "))
 }
 
 func dialEngine(h provision.Host) (*client.Client, error) {

@@ -142,6 +142,8 @@ func LabEvents(sink reports.Sink) func(lab.Event) {
 			if e.Err != nil {
 				out.Verdict, out.Message = reports.Error, e.Err.Error()
 			}
+		case e.Warning:
+			out.Kind = reports.KindWarning
 		case e.Host == "":
 			out.Kind = reports.KindProgress
 		default:
