@@ -35,7 +35,7 @@ type Host interface {
 	CPUs() int
 	MemoryMiB() int
 	// Run runs a shell command as root. A command that exits other than 0 is an
-	// error that carries the end of its standard error.
+	// *ExitError.
 	Run(ctx context.Context, command string, stdin io.Reader) (stdout []byte, err error)
 	// DialUnix connects to a unix socket on the host, such as the engine's.
 	DialUnix(ctx context.Context, path string) (net.Conn, error)

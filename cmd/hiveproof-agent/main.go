@@ -1,5 +1,6 @@
 // Command hiveproof-agent is the workload that stands in for the images of a
-// recipe, inside containers, and asks one question from there when told to.
+// recipe, inside containers, and asks one question from there when told to. On the
+// hosts of the embedded lab it is the helper through which they are controlled.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 
 	"github.com/hiveproof/hiveproof/probes"
 	"github.com/hiveproof/hiveproof/probes/agent"
+	"github.com/hiveproof/hiveproof/provision/helper"
 )
 
 // version is set by the Makefile.
@@ -38,6 +40,8 @@ func run(ctx context.Context, args []string) error {
 		switch args[0] {
 		case "probe":
 			return probe(ctx, args[1:])
+		case "helper":
+			return help(ctx, args[1:])
 		case "version":
 			fmt.Println("hiveproof-agent", version)
 			return nil
@@ -45,6 +49,26 @@ func run(ctx context.Context, args []string) error {
 	}
 	// Whatever else stands there was meant for the image that this one replaces.
 	return agent.Run(ctx, os.Getenv, args, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
+// help serves the host that this program runs on, not in a container, to the
+// process that owns it.
+func help(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("helper", flag.ContinueOnError)
+	device := flags.String("device", "eth1", "interface to listen on")
+	owner := flags.String("owner", "", "only address that is answered")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	from, err := netip.ParseAddr(*owner)
+	if err != nil {
+		return fmt.Errorf("--owner: %w", err)
+	}
+	l, err := helper.Listen(ctx, *device)
+	if err != nil {
+		return err
+	}
+	return helper.Serve(ctx, l, from)
 }
 
 var errNotAnswered = errors.New("not answered")

@@ -67,7 +67,7 @@ func (s Spec) packages() []string {
 }
 
 // sealVersion changes when what sealing does to the node layer changes.
-const sealVersion = 1
+const sealVersion = 2
 
 // BaseKey names the base layer by everything that it is made of. The mirror is
 // not among it: mirrors of one release hold the same packages.

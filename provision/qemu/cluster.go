@@ -4,6 +4,7 @@
 package qemu
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,10 @@ import (
 
 // The management network is apart from the site's: cutting a link of the site
 // never cuts our own way to a host, and captures hold none of our traffic.
-var managementNet = netip.MustParsePrefix("192.168.57.0/24")
+var (
+	managementNet = netip.MustParsePrefix("192.168.57.0/24")
+	controlAddr   = managementNet.Addr().Next() // ours
+)
 
 // Ledger is where what is created outside this process is entered first.
 type Ledger interface {
@@ -44,6 +48,8 @@ type Config struct {
 	BootTimeout time.Duration
 	// Progress is told what happened; host is empty for the cluster as a whole. It may be nil.
 	Progress func(host, message string)
+
+	overSSH bool // speak SSH to the hosts: their image has no helper yet
 }
 
 // Cluster is a set of running virtual machines and their network.
@@ -154,9 +160,9 @@ func (c *Cluster) boot(ctx context.Context) error {
 	started := time.Now()
 	for _, h := range c.hosts {
 		go func() {
-			err := h.waitReady(ctx, c.cfg.BootTimeout, booted)
+			err := h.waitReady(ctx, c.cfg.BootTimeout)
 			if err == nil {
-				c.cfg.Progress(h.Name(), fmt.Sprintf("ssh answers after %.1fs", time.Since(started).Seconds()))
+				c.cfg.Progress(h.Name(), fmt.Sprintf("answers after %.1fs", time.Since(started).Seconds()))
 			}
 			results <- err
 		}()
@@ -182,7 +188,7 @@ func (c *Cluster) network() error {
 	}
 	var err error
 	c.control, err = fabric.NewVantage(c.mgmt, fabric.VantageConfig{
-		Name: "control", Addrs: []netip.Prefix{netip.PrefixFrom(managementNet.Addr().Next(), managementNet.Bits())},
+		Name: "control", Addrs: []netip.Prefix{netip.PrefixFrom(controlAddr, managementNet.Bits())},
 	})
 	if err != nil {
 		return fmt.Errorf("make the control vantage: %w", err)
@@ -212,6 +218,17 @@ func (c *Cluster) network() error {
 	return nil
 }
 
+// attachManagement attaches a host to the management network so that it hears
+// nobody but us: a host cannot reach another one's helper.
+func (c *Cluster) attachManagement(host string) func(net.Conn) {
+	return func(conn net.Conn) {
+		us := c.control.MAC()
+		c.mgmt.AttachStream(host, conn).SetFilter(fabric.ToDevice, func(frame []byte) bool {
+			return bytes.Equal(frame[6:12], us)
+		})
+	}
+}
+
 // client is a vantage as a place to probe from.
 type client struct {
 	*fabric.Vantage
@@ -227,7 +244,7 @@ func (c *Cluster) newHost(i int, spec topology.Host) (*Host, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%s: make its directory: %w", spec.Name, err)
 	}
-	h := &Host{cluster: c, spec: spec, dir: dir, control: nthAddr(managementNet, 11+i)}
+	h := &Host{cluster: c, spec: spec, dir: dir, address: nthAddr(managementNet, 11+i)}
 	h.vmConfig = vmConfig{
 		name: spec.Name, dir: dir, accel: c.cfg.Accel,
 		kernel: c.cfg.Image.Kernel, initrd: c.cfg.Image.Initrd,
@@ -235,7 +252,7 @@ func (c *Cluster) newHost(i int, spec topology.Host) (*Host, error) {
 		memoryMiB: spec.MemoryMiB, cpus: spec.CPUs,
 		nics: []nic{
 			{mac: macOf(spec.Addr), attach: func(conn net.Conn) { c.site.AttachStream(spec.Name, conn) }},
-			{mac: macOf(h.control), attach: func(conn net.Conn) { c.mgmt.AttachStream(spec.Name, conn) }},
+			{mac: macOf(h.address), attach: c.attachManagement(spec.Name)},
 		},
 	}
 	for j := range spec.DisksMiB {
@@ -314,7 +331,7 @@ func (c *Cluster) siteSwitches() []*fabric.Switch {
 
 // resetNetwork heals every link and lets switches and clients forget what they learned.
 func (c *Cluster) resetNetwork() {
-	for _, sw := range append(c.siteSwitches(), c.mgmt) {
+	for _, sw := range c.siteSwitches() {
 		for _, p := range sw.Ports() {
 			for _, d := range []fabric.Direction{fabric.FromDevice, fabric.ToDevice} {
 				p.SetImpairment(d, fabric.Impairment{})
@@ -323,6 +340,7 @@ func (c *Cluster) resetNetwork() {
 		}
 		sw.Flush()
 	}
+	c.mgmt.Flush()
 	c.router.ForgetNeighbors()
 	c.control.ForgetNeighbors()
 	for _, cl := range c.clients {
@@ -355,7 +373,7 @@ func (c *Cluster) Close() error {
 	c.closeOnce.Do(func() {
 		var problems *multierror.Error
 		for _, h := range c.hosts {
-			if err := h.ssh().Close(); err != nil && h.isRunning() {
+			if err := h.control().Close(); err != nil && h.isRunning() {
 				problems = multierror.Append(problems, err)
 			}
 			h.cutPower()

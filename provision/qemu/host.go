@@ -13,6 +13,7 @@ import (
 
 	"github.com/hiveproof/hiveproof/provision"
 	"github.com/hiveproof/hiveproof/provision/child"
+	"github.com/hiveproof/hiveproof/provision/helper"
 	"github.com/hiveproof/hiveproof/provision/remote"
 	"github.com/hiveproof/hiveproof/provision/topology"
 )
@@ -22,15 +23,28 @@ type Host struct {
 	cluster *Cluster
 	spec    topology.Host
 	dir     string
-	control netip.Addr // on the management network
+	address netip.Addr // on the management network
 
 	mu        sync.Mutex
 	vmConfig  vmConfig
 	vm        *vm // nil while the power is off
 	disks     bool
 	publicKey string
-	conn      *remote.Conn
+	conn      control
 }
+
+// control is how a host is spoken to: through its helper or, before its image has
+// one, over SSH.
+type control interface {
+	Run(ctx context.Context, command string, stdin io.Reader) ([]byte, error)
+	DialUnix(ctx context.Context, path string) (net.Conn, error)
+	// WaitReady tries until the host answers.
+	WaitReady(ctx context.Context) error
+	// Close ends what is under way; the next use connects anew.
+	Close() error
+}
+
+var _, _ control = (*remote.Conn)(nil), (*helper.Conn)(nil)
 
 var (
 	_ provision.Host          = (*Host)(nil)
@@ -50,21 +64,29 @@ func (h *Host) CPUs() int { return h.spec.CPUs }
 // MemoryMiB is the size of the memory.
 func (h *Host) MemoryMiB() int { return h.spec.MemoryMiB }
 
-// Run runs a shell command as root over SSH.
+// Run runs a shell command as root.
 func (h *Host) Run(ctx context.Context, command string, stdin io.Reader) ([]byte, error) {
-	return h.ssh().Run(ctx, command, stdin)
+	return h.control().Run(ctx, command, stdin)
 }
 
 // DialUnix connects to a unix socket on the host.
 func (h *Host) DialUnix(ctx context.Context, path string) (net.Conn, error) {
-	return h.ssh().DialUnix(ctx, path)
+	return h.control().DialUnix(ctx, path)
 }
 
 func (h *Host) dialSSH(ctx context.Context) (net.Conn, error) {
-	return h.cluster.control.DialContext(ctx, "tcp", netip.AddrPortFrom(h.control, 22).String())
+	return h.dialPort(ctx, 22)
 }
 
-func (h *Host) ssh() *remote.Conn {
+func (h *Host) dialHelper(ctx context.Context) (net.Conn, error) {
+	return h.dialPort(ctx, helper.Port)
+}
+
+func (h *Host) dialPort(ctx context.Context, port uint16) (net.Conn, error) {
+	return h.cluster.control.DialContext(ctx, "tcp", netip.AddrPortFrom(h.address, port).String())
+}
+
+func (h *Host) control() control {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.conn
@@ -85,21 +107,16 @@ func (h *Host) start(ctx context.Context) error {
 			return err
 		}
 	}
-	memory, err := newMemory(h.vmConfig.memoryMiB)
-	if err != nil {
-		return fmt.Errorf("%s: %w", h.Name(), err)
-	}
-	return h.launch(ctx, memory, nil)
+	return h.launch(ctx, nil)
 }
 
-// launch starts QEMU and enters it in the ledger. The machine owns the memory
-// from then on, the caller keeps incoming. h.mu is held.
-func (h *Host) launch(ctx context.Context, memory, incoming *os.File) error {
+// launch starts QEMU, to boot or in the state that incoming holds, and enters it
+// in the ledger. h.mu is held.
+func (h *Host) launch(ctx context.Context, incoming *os.File) error {
 	cfg := h.vmConfig
-	cfg.memory, cfg.incoming = memory, incoming
+	cfg.incoming = incoming
 	v, err := startVM(ctx, cfg)
 	if err != nil {
-		memory.Close()
 		return err
 	}
 	if err := h.cluster.cfg.Ledger.AddProcess(v.pid(), "qemu "+h.Name()); err != nil {
@@ -145,9 +162,8 @@ func (h *Host) createDisks(ctx context.Context, system string, further []string)
 // errPoweredOff is the cause given to what waits for a machine that ends.
 var errPoweredOff = errors.New("the machine went off")
 
-// waitReady waits until the host answers SSH, or its machine ends. The command
-// proves it; it is made anew for each attempt.
-func (h *Host) waitReady(ctx context.Context, timeout time.Duration, command func() string) error {
+// waitReady waits until the host answers, or its machine ends. Its clock is set then.
+func (h *Host) waitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h.mu.Lock()
@@ -165,9 +181,9 @@ func (h *Host) waitReady(ctx context.Context, timeout time.Duration, command fun
 		case <-finished:
 		}
 	}()
-	ctx, stop := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer to ssh within %s", timeout))
+	ctx, stop := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
 	defer stop()
-	if err := conn.WaitReady(ctx, command); err != nil {
+	if err := conn.WaitReady(ctx); err != nil {
 		if cause := context.Cause(ctx); cause == context.Canceled {
 			return fmt.Errorf("%s: %w", h.Name(), cause) // interrupted: the console would say nothing
 		}
@@ -175,9 +191,6 @@ func (h *Host) waitReady(ctx context.Context, timeout time.Duration, command fun
 	}
 	return nil
 }
-
-// booted is the command of a host that has just booted: that it runs is enough.
-func booted() string { return "true" }
 
 func (h *Host) isRunning() bool {
 	h.mu.Lock()
@@ -204,15 +217,15 @@ func (h *Host) PowerOff(ctx context.Context) error {
 	return nil
 }
 
-// PowerOn starts the machine and waits until it answers SSH.
+// PowerOn starts the machine and waits until it answers.
 func (h *Host) PowerOn(ctx context.Context) error {
 	if err := h.start(ctx); err != nil {
 		return err
 	}
-	return h.waitReady(ctx, h.cluster.cfg.BootTimeout, booted)
+	return h.waitReady(ctx, h.cluster.cfg.BootTimeout)
 }
 
-// Reset presses the reset button and waits until the guest answers SSH again.
+// Reset presses the reset button and waits until the guest answers again.
 // The machine is started anew, as a fresh QEMU process on the same disk: it was
 // started to end, and not to reboot, so that a guest that panics is noticed.
 func (h *Host) Reset(ctx context.Context) error {

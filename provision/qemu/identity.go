@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/hiveproof/hiveproof/provision/helper"
 	"github.com/hiveproof/hiveproof/provision/image"
 	"github.com/hiveproof/hiveproof/provision/remote"
 	"github.com/hiveproof/hiveproof/provision/topology"
@@ -68,7 +69,11 @@ func (c *Cluster) adopt(id identity) error {
 		}
 		h.mu.Lock()
 		h.publicKey = key.Authorized
-		h.conn = remote.New(own.Name, h.dialSSH, control.Signer, key.Signer.PublicKey())
+		if c.cfg.overSSH {
+			h.conn = remote.New(own.Name, h.dialSSH, control.Signer, key.Signer.PublicKey())
+		} else {
+			h.conn = helper.New(own.Name, h.dialHelper)
+		}
 		h.vmConfig.machineID = own.MachineID
 		h.vmConfig.fwCfg = map[string][]byte{
 			"authorized_keys": []byte(control.Authorized),
@@ -89,7 +94,8 @@ func (c *Cluster) guestIdentity(i int) string {
 		fmt.Fprintf(&text, "host %s %s\n", other.Addr, other.Name)
 	}
 	fmt.Fprintf(&text, "addr %s eth0 %s\n", h.vmConfig.nics[0].mac, netip.PrefixFrom(h.spec.Addr, top.Site.Bits()))
-	fmt.Fprintf(&text, "addr %s eth1 %s\n", h.vmConfig.nics[1].mac, netip.PrefixFrom(h.control, managementNet.Bits()))
+	fmt.Fprintf(&text, "addr %s eth1 %s\n", h.vmConfig.nics[1].mac, netip.PrefixFrom(h.address, managementNet.Bits()))
+	fmt.Fprintf(&text, "owner %s\n", controlAddr)
 	fmt.Fprintf(&text, "gateway %s\n", top.Router())
 	if h.spec.DiskMiB > image.DiskGiB<<10 {
 		fmt.Fprintf(&text, "grow /dev/vda\n")

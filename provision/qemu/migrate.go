@@ -4,21 +4,25 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"time"
 )
 
-// A machine's devices are saved as a migration stream (QEMU docs/devel/migration).
-// Its memory is not in the stream: it is a file of ours, which is copied as such.
+// A machine is saved as a migration stream (QEMU docs/devel/migration), its memory
+// included. Memory in a file of its own, which a copy-on-write mapping would
+// restore at once, was tried: without huge pages everything in it runs slower
+// (docs/performance.md).
 
 // migrationPoll is how often QEMU is asked whether it is done; it takes some tens
 // of milliseconds.
 const migrationPoll = 10 * time.Millisecond
 
-// save writes the state of the stopped machine's devices to a file and flushes
-// its disks. Afterwards the machine can go on (cont).
+// save writes the state of the stopped machine to a file and flushes its disks.
+// Afterwards the machine can go on (cont).
 func (v *vm) save(ctx context.Context, to *os.File) error {
-	if err := v.ignoreMemory(ctx); err != nil {
+	// The default is meant for a network; nobody shares this.
+	if _, err := v.qmp.Execute(ctx, "migrate-set-parameters", map[string]int64{"max-bandwidth": math.MaxInt64 >> 1}); err != nil {
 		return err
 	}
 	if _, err := v.qmp.ExecuteWithFile(ctx, "getfd", map[string]string{"fdname": "state"}, to); err != nil {
@@ -27,26 +31,15 @@ func (v *vm) save(ctx context.Context, to *os.File) error {
 	if _, err := v.qmp.Execute(ctx, "migrate", map[string]string{"uri": "fd:state"}); err != nil {
 		return err
 	}
-	return v.poll(ctx, "save the state of the devices", "query-migrate", "completed", "failed", "cancelled")
+	return v.poll(ctx, "save the machine's state", "query-migrate", "completed", "failed", "cancelled")
 }
 
-// load gives the devices the state that another process saved.
+// load gives the machine the state that another process saved.
 func (v *vm) load(ctx context.Context, uri string) error {
-	if err := v.ignoreMemory(ctx); err != nil {
-		return err
-	}
 	if _, err := v.qmp.Execute(ctx, "migrate-incoming", map[string]string{"uri": uri}); err != nil {
 		return err
 	}
-	return v.poll(ctx, "load the state of the devices", "query-status", "paused", "internal-error", "guest-panicked")
-}
-
-// ignoreMemory leaves shared memory out of the stream.
-func (v *vm) ignoreMemory(ctx context.Context) error {
-	_, err := v.qmp.Execute(ctx, "migrate-set-capabilities", map[string]any{
-		"capabilities": []map[string]any{{"capability": "x-ignore-shared", "state": true}},
-	})
-	return err
+	return v.poll(ctx, "load the machine's state", "query-status", "paused", "internal-error", "guest-panicked")
 }
 
 // poll asks until the status that a query returns is the wanted one.

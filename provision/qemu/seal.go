@@ -19,10 +19,13 @@ func Sealer(accel Accel, ledger Ledger) image.Sealer {
 }
 
 // sealScript loads the archive, which is attached as a raw disk (tar ignores
-// the padding after its end), and removes what each host must have of its own.
+// the padding after its end), takes the helper out of it, and removes what each host must have of its own.
 const sealScript = `set -eu
 for i in $(seq 120); do docker version >/dev/null 2>&1 && break; sleep 1; done
 docker load -q -i /dev/vdb
+id=$(docker create "$(docker image ls -q | head -n 1)")
+docker cp -q "$id:/hiveproof-agent" /usr/lib/hiveproof/agent
+docker rm "$id"
 systemctl stop docker.socket docker.service containerd.service
 rm -rf /var/lib/docker/engine-id /etc/docker/key.json /var/lib/docker/swarm /var/lib/docker/network /var/lib/docker/containerd
 rm -f /etc/hostname /var/lib/systemd/random-seed /var/log/*.log
@@ -49,6 +52,7 @@ func seal(ctx context.Context, accel Accel, ledger Ledger, in image.SealInput, p
 		Accel:    accel, Dir: in.Dir, Ledger: ledger,
 		BootTimeout: sealTimeout,
 		Progress:    func(_, message string) { progress(message) },
+		overSSH:     true,
 	})
 	defer func() { err = errors.Join(err, c.Close()) }()
 	if err := c.prepare(); err != nil {

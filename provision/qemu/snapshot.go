@@ -15,16 +15,14 @@ import (
 	"github.com/hiveproof/hiveproof/provision/snapshot"
 )
 
-// A saved host is three kinds of files: the devices' state as QEMU writes it,
-// the memory as it is, and the overlays of its disks. Hosts that are restored
-// get overlays over those, so that a set is never written to. Nothing of the
+// A saved host is its state, as QEMU writes it, and the overlays of its disks.
+// Hosts that are restored get overlays over those, so that a set is never written to. Nothing of the
 // network is saved: its addresses follow from the topology, and the switches
 // learn from the first frames (a restored machine announces itself).
 
 const identityFile = "identity.json"
 
 func stateFile(host string) string       { return host + ".state" }
-func memoryFile(host string) string      { return host + ".memory" }
 func diskFile(host string, n int) string { return fmt.Sprintf("%s.disk%d.qcow2", host, n) }
 
 // Save stops every host at once, writes the cluster into a directory and lets it
@@ -102,25 +100,22 @@ func (h *Host) save(ctx context.Context, dir string) (_ []snapshot.File, err err
 	for j, d := range v.cfg.disks {
 		copies[diskFile(h.Name(), j+1)] = d.path
 	}
-	copyIn := func(name string, from *os.File) error {
-		return create(name, func(to *os.File) error {
-			f, err := snapshot.Copy(ctx, to, from)
-			files = append(files, f)
-			return err
-		})
-	}
 	for name, path := range copies {
 		from, err := os.Open(path)
 		if err != nil {
 			return nil, err
 		}
-		err = copyIn(name, from)
+		err = create(name, func(to *os.File) error {
+			f, err := snapshot.Copy(ctx, to, from)
+			files = append(files, f)
+			return err
+		})
 		from.Close()
 		if err != nil {
 			return nil, err
 		}
 	}
-	return files, copyIn(memoryFile(h.Name()), v.cfg.memory)
+	return files, nil
 }
 
 // occupied is what a file takes on disk or in memory, in bytes; holes do not count.
@@ -136,7 +131,7 @@ func (c *Cluster) NeedBytes() int64 {
 		if v == nil {
 			continue
 		}
-		sum += 16 << 20 // the devices' state and the rounding of the rest
+		sum += int64(v.cfg.memoryMiB+16) << 20 // with the state of the devices
 		paths := []string{v.cfg.disk}
 		for _, d := range v.cfg.disks {
 			paths = append(paths, d.path)
@@ -145,9 +140,6 @@ func (c *Cluster) NeedBytes() int64 {
 			if st, err := os.Stat(path); err == nil { // what cannot be read now fails the save itself
 				sum += occupied(st)
 			}
-		}
-		if st, err := v.cfg.memory.Stat(); err == nil {
-			sum += occupied(st)
 		}
 	}
 	return sum
@@ -190,12 +182,18 @@ func (c *Cluster) Restore(ctx context.Context, set *snapshot.Snapshot) error {
 	if err := c.adopt(id); err != nil {
 		return err
 	}
+	started := time.Now()
+	lap := func(what string) {
+		c.cfg.Progress("", fmt.Sprintf("%s after %.2fs", what, time.Since(started).Seconds()))
+	}
 	if err := c.each(func(h *Host) error { return h.restore(ctx, set) }); err != nil {
 		return err
 	}
+	lap("states loaded")
 	if err := c.each(func(h *Host) error { return h.Resume(ctx) }); err != nil {
 		return err
 	}
+	defer lap("hosts answer")
 	return c.synchronize(ctx)
 }
 
@@ -222,11 +220,7 @@ func (h *Host) restore(ctx context.Context, set *snapshot.Snapshot) error {
 		return fmt.Errorf("%s: %w", h.Name(), err)
 	}
 	defer state.Close()
-	memory, err := loadMemory(ctx, set, memoryFile(h.Name()))
-	if err != nil {
-		return fmt.Errorf("%s: %w", h.Name(), err)
-	}
-	return h.launch(ctx, memory, state)
+	return h.launch(ctx, state)
 }
 
 // verifyOnce checks a disk of a set when the cluster first starts from it: QEMU
@@ -251,12 +245,7 @@ func (c *Cluster) verifyOnce(ctx context.Context, set *snapshot.Snapshot, name s
 // synchronize waits until every host answers and sets its clock, which stood
 // still while it was stopped or stored.
 func (c *Cluster) synchronize(ctx context.Context) error {
-	return c.each(func(h *Host) error { return h.waitReady(ctx, c.cfg.BootTimeout, setClock) })
-}
-
-func setClock() string {
-	now := time.Now()
-	return fmt.Sprintf("date -u -s @%d.%09d", now.Unix(), now.Nanosecond())
+	return c.each(func(h *Host) error { return h.waitReady(ctx, c.cfg.BootTimeout) })
 }
 
 // each does something with every host at once and collects what went wrong.
@@ -274,7 +263,7 @@ func (c *Cluster) each(do func(*Host) error) error {
 func (c *Cluster) disconnect() *multierror.Error {
 	var problems *multierror.Error
 	for _, h := range c.hosts {
-		if err := h.ssh().Close(); err != nil {
+		if err := h.control().Close(); err != nil {
 			problems = multierror.Append(problems, err)
 		}
 	}

@@ -41,11 +41,8 @@ type vmConfig struct {
 	nics           []nic
 	fwCfg          map[string][]byte // by name below opt/hiveproof/
 	machineID      string            // systemd machine ID: 32 hexadecimal digits
-	// memory holds the guest's memory, so that it can be copied while the machine
-	// stands still. Without it QEMU allocates memory of its own.
-	memory *os.File
-	// incoming is the devices' state to start from, as a stopped machine's migration
-	// wrote it; the machine then waits, stopped, for cont. nil boots.
+	// incoming is the state to start from, as a stopped machine's migration wrote it;
+	// the machine then waits, stopped, for cont. nil boots.
 	incoming *os.File
 }
 
@@ -110,13 +107,6 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	if err != nil {
 		return nil, err
 	}
-	machine := "q35"
-	if cfg.memory != nil {
-		// /proc/self/fd opens the very file, although it has no name.
-		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=on,mem-path=/proc/self/fd/%d",
-			cfg.memoryMiB, inherit(cfg.memory)))
-		machine += ",memory-backend=ram"
-	}
 	incoming := ""
 	if cfg.incoming != nil {
 		incoming = fmt.Sprintf("fd:%d", inherit(cfg.incoming))
@@ -126,8 +116,7 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, "-machine", machine,
-		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd), "-mon", "chardev=qmp,mode=control")
+	args = append(args, "-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd), "-mon", "chardev=qmp,mode=control")
 	for i, n := range cfg.nics {
 		if fd, err = pair("network"); err != nil {
 			return nil, err
@@ -148,9 +137,6 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	v := &vm{cfg: cfg, cmd: cmd, done: make(chan struct{}), stderr: stderr}
 	go func() {
 		v.waitErr = cmd.Wait()
-		if cfg.memory != nil {
-			cfg.memory.Close()
-		}
 		close(v.done)
 	}()
 	for _, f := range theirs {
@@ -178,7 +164,7 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 func (cfg vmConfig) args() ([]string, error) {
 	args := []string{
 		"-name", cfg.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-smp", strconv.Itoa(cfg.cpus), "-m", strconv.Itoa(cfg.memoryMiB),
+		"-machine", "q35", "-smp", strconv.Itoa(cfg.cpus), "-m", strconv.Itoa(cfg.memoryMiB),
 		"-kernel", cfg.kernel, "-initrd", cfg.initrd,
 		"-append", kernelArguments + " systemd.machine_id=" + cfg.machineID,
 		"-chardev", "file,id=console,path=" + escape(consolePath(cfg.dir)) + ",append=on", "-serial", "chardev:console",

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hiveproof/hiveproof/provision"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -131,32 +132,6 @@ func (c *Conn) connect(ctx context.Context) (*ssh.Client, error) {
 	return client, nil
 }
 
-// ExitError is a command that ran and did not succeed.
-type ExitError struct {
-	Host, Command string
-	Status        int
-	Stderr        string // its end
-}
-
-func (e *ExitError) Error() string {
-	text := fmt.Sprintf("%s: %s: exit status %d", e.Host, firstLine(e.Command), e.Status)
-	if e.Stderr != "" {
-		text += ": " + e.Stderr
-	}
-	return text
-}
-
-func firstLine(s string) string {
-	line, _, more := strings.Cut(strings.TrimSpace(s), "\n")
-	if len(line) > 120 {
-		line, more = line[:120], true
-	}
-	if more {
-		line += " …"
-	}
-	return line
-}
-
 // Run runs a shell command and returns its standard output.
 func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader) ([]byte, error) {
 	client, err := c.connect(ctx)
@@ -173,14 +148,14 @@ func (c *Conn) Run(ctx context.Context, command string, stdin io.Reader) ([]byte
 	// A host that hangs answers neither the start nor the close of a session: do not wait for it.
 	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, session.Run(command) }, func(struct{}) {})
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%s: %s: %w", c.host, firstLine(command), context.Cause(ctx))
+		return nil, fmt.Errorf("%s: %s: %w", c.host, provision.Abbreviate(command), context.Cause(ctx))
 	}
 	var exit *ssh.ExitError
 	if errors.As(err, &exit) {
-		return stdout.Bytes(), &ExitError{Host: c.host, Command: command, Status: exit.ExitStatus(), Stderr: tail(stderr.String())}
+		return stdout.Bytes(), &provision.ExitError{Host: c.host, Command: command, Status: exit.ExitStatus(), Stderr: tail(stderr.String())}
 	}
 	if err != nil {
-		return stdout.Bytes(), fmt.Errorf("%s: %s: %w", c.host, firstLine(command), err)
+		return stdout.Bytes(), fmt.Errorf("%s: %s: %w", c.host, provision.Abbreviate(command), err)
 	}
 	return stdout.Bytes(), nil
 }
@@ -237,18 +212,15 @@ func await[T any](ctx context.Context, call func() (T, error), discard func(T)) 
 	}
 }
 
-// WaitReady tries until the host accepts a connection and runs a command, which
-// is asked for at each attempt, or ctx ends; the error then holds the last attempt's.
-func (c *Conn) WaitReady(ctx context.Context, command func() string) error {
+// WaitReady tries until the host accepts a connection and runs a command, or ctx
+// ends; the error then holds the last attempt's.
+func (c *Conn) WaitReady(ctx context.Context) error {
 	const attempt = 20 * time.Second // a handshake under emulation takes seconds
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		try, cancel := context.WithTimeout(ctx, attempt)
-		_, err := c.connect(try)
-		if err == nil {
-			_, err = c.Run(try, command(), nil)
-		}
+		_, err := c.Run(try, "true", nil)
 		cancel()
 		if err == nil {
 			return nil

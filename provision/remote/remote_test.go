@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hiveproof/hiveproof/provision"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -207,7 +208,7 @@ func TestRun(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	_, c := connect(t)
 	out, err := c.Run(t.Context(), "fail\nsecond line", nil)
-	var exit *ExitError
+	var exit *provision.ExitError
 	if !errors.As(err, &exit) || exit.Status != 28 || exit.Host != "alpha" || string(out) != "partial output" {
 		t.Fatalf("%q, %v", out, err)
 	}
@@ -298,13 +299,13 @@ func TestCancelledHandshake(t *testing.T) {
 func TestReconnects(t *testing.T) {
 	s, c := connect(t)
 	_, err := c.Run(t.Context(), "lose", nil)
-	var exit *ExitError
+	var exit *provision.ExitError
 	if err == nil || errors.As(err, &exit) {
 		t.Errorf("the connection was lost, and the command ended with %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	if err := c.WaitReady(ctx, func() string { return "true" }); err != nil {
+	if err := c.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {
@@ -331,7 +332,7 @@ func TestWaitReadyTellsTheLastAttempt(t *testing.T) {
 		}
 		return nil, refused
 	}, key.Signer, key.Signer.PublicKey())
-	if err := c.WaitReady(ctx, func() string { return "true" }); !errors.Is(err, refused) || !errors.Is(err, cause) {
+	if err := c.WaitReady(ctx); !errors.Is(err, refused) || !errors.Is(err, cause) {
 		t.Errorf("%v", err)
 	}
 }

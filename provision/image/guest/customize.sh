@@ -7,6 +7,7 @@ here=$(dirname "$0")
 
 install -D -m 0755 "$here/identity.sh" "$root/usr/lib/hiveproof/identity.sh"
 install -D -m 0644 "$here/hiveproof-identity.service" "$root/etc/systemd/system/hiveproof-identity.service"
+install -D -m 0644 "$here/hiveproof-helper.service" "$root/etc/systemd/system/hiveproof-helper.service"
 
 # sshd: only keys, only those given at boot; no reverse look-ups, no PAM session to set up.
 mkdir -p "$root/etc/ssh/sshd_config.d"
@@ -38,7 +39,7 @@ rm -f "$root/etc/resolv.conf"; : > "$root/etc/resolv.conf"
 mkdir -p "$root/etc/systemd/journald.conf.d"
 printf '[Journal]\nStorage=volatile\nForwardToConsole=no\n' > "$root/etc/systemd/journald.conf.d/hiveproof.conf"
 
-chroot "$root" systemctl -q enable hiveproof-identity.service ssh.service docker.service
+chroot "$root" systemctl -q enable hiveproof-identity.service hiveproof-helper.service ssh.service docker.service
 # What a throw-away host does not need at boot; storage services are started by the scenario that uses them.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
 	man-db.timer logrotate.timer nfs-server.service nfs-blkmap.service rpcbind.service rpcbind.socket nfs-client.target \
