@@ -5,6 +5,7 @@ package scenarios
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -68,6 +69,8 @@ type Selection struct {
 	// Controls are claims that every selected scenario is judged by although its
 	// axes do not derive them: a negative control, which is expected to fail.
 	Controls []string
+	// Shuffle is the seed of a random order of the scenarios; 0 keeps the registry's.
+	Shuffle uint64
 }
 
 // Plan is what will be run.
@@ -144,6 +147,11 @@ func NewPlan(sel Selection, hosts int) (*Plan, error) {
 		slices.Sort(derived)
 		return nil, &SelectionError{fmt.Sprintf("--claim %q selects none of the claims derived for the selected scenarios: %s",
 			sel.Claim, strings.Join(slices.Compact(derived), ", "))}
+	}
+	if sel.Shuffle != 0 {
+		rand.New(rand.NewPCG(sel.Shuffle, 0)).Shuffle(len(p.Scenarios), func(i, j int) {
+			p.Scenarios[i], p.Scenarios[j] = p.Scenarios[j], p.Scenarios[i]
+		})
 	}
 	return p, nil
 }

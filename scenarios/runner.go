@@ -16,6 +16,11 @@ import (
 type Site struct {
 	Cluster provision.Cluster
 	Swarm   *swarm.Swarm
+	// Restore brings the site back to the state before any scenario and verifies
+	// it. Without it a scenario's services are removed one by one instead.
+	Restore func(context.Context) error
+	// Fresh is true while the site is in that state.
+	Fresh bool
 }
 
 // Limits of one scenario's phases.
@@ -97,12 +102,18 @@ func (s *scenarioRun) do(ctx context.Context) error {
 		}
 	}
 	s.event(reports.Event{Kind: reports.KindPhaseStart, Phase: "scenario"})
+	if err := s.pristine(ctx); err != nil {
+		s.abandon(ctx, err)
+		keep(s.finish())
+		return problems.ErrorOrNil()
+	}
 	stopCapture, err := s.capture()
 	keep(err)
 
 	var observations *Observations
 	d, err := plan(s.planned.Recipe, s.Site.Cluster.Hosts(), standIns)
 	if err == nil {
+		s.Site.Fresh = false
 		s.out.Notes = append(s.out.Notes, d.Notes...)
 		err = s.phase("deploy", func() error { return s.deploy(ctx, d) })
 	}
@@ -132,15 +143,36 @@ func (s *scenarioRun) do(ctx context.Context) error {
 			defer cancel()
 			return s.evidence(limited, d, observations)
 		}))
-		err := s.phase("remove", func() error { return s.Site.Swarm.Remove(detached, d.names(), removeTimeout) })
-		if err != nil {
-			s.Result.Run.Cleanup = append(s.Result.Run.Cleanup, fmt.Sprintf("scenario %s: %v", s.planned.Scenario.ID, err))
+		if s.Site.Restore == nil {
+			err := s.phase("remove", func() error { return s.Site.Swarm.Remove(detached, d.names(), removeTimeout) })
+			if err != nil {
+				s.Result.Run.Cleanup = append(s.Result.Run.Cleanup, fmt.Sprintf("scenario %s: %v", s.planned.Scenario.ID, err))
+			}
 		}
 	}
-	s.out.DurationS = time.Since(s.started).Seconds()
-	keep(s.Store.Save(s.Result))
-	s.event(reports.Event{Kind: reports.KindScenario, Verdict: s.out.Verdict, Message: s.out.Reason, ElapsedS: s.out.DurationS})
+	keep(s.finish())
 	return problems.ErrorOrNil()
+}
+
+// pristine restores the site if something was done to it, so that no scenario
+// sees what another one left.
+func (s *scenarioRun) pristine(ctx context.Context) error {
+	if s.Site.Restore == nil || s.Site.Fresh {
+		return nil
+	}
+	if err := s.phase("restore", func() error { return s.Site.Restore(ctx) }); err != nil {
+		return err
+	}
+	s.Site.Fresh = true
+	return nil
+}
+
+// finish records the scenario's end.
+func (s *scenarioRun) finish() error {
+	s.out.DurationS = time.Since(s.started).Seconds()
+	err := s.Store.Save(s.Result)
+	s.event(reports.Event{Kind: reports.KindScenario, Verdict: s.out.Verdict, Message: s.out.Reason, ElapsedS: s.out.DurationS})
+	return err
 }
 
 func (s *scenarioRun) event(e reports.Event) {

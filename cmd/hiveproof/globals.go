@@ -59,6 +59,7 @@ func (g *globals) cache() (string, error) {
 // labFlags say what lab to bring up.
 type labFlags struct {
 	topology, release, mirror string
+	snapshot                  string // name of a stored set to start from; empty for the ready one
 }
 
 func (f *labFlags) register(cmd *cobra.Command) {
@@ -72,11 +73,18 @@ func (f *labFlags) registerImage(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mirror, "mirror", image.DefaultMirror, "Debian mirror that the node image is built from")
 }
 
+func (f *labFlags) registerSnapshot(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.snapshot, "snapshot", "", "name of the snapshot to start from (default: the ready one, made if need be)")
+}
+
 // args repeats the flags for the supervisor's command line.
 func (f *labFlags) args() []string {
 	args := []string{"--release", f.release, "--mirror", f.mirror}
 	if f.topology != "" {
 		args = append(args, "--topology", f.topology)
+	}
+	if f.snapshot != "" {
+		args = append(args, "--snapshot", f.snapshot)
 	}
 	return args
 }

@@ -23,6 +23,7 @@ type runFlags struct {
 	lab         labFlags
 	selection   scenarios.Selection
 	keep        bool
+	noRestore   bool
 	output      string
 	quiet, json bool
 	timeout     time.Duration
@@ -35,7 +36,8 @@ func newRunCommand(g *globals) *cobra.Command {
 		Short: "Deploy the guide's recipes, judge them and write the report",
 		Long: `Deploys the selected scenarios one after another on the lab, judges each by its
 claims and writes the report. If a lab is up (hiveproof up) it is used, else one is
-brought up for the run and taken down afterwards.`,
+brought up for the run and taken down afterwards. Each scenario starts from the
+same restored cluster.`,
 		Example: `  hiveproof run
   hiveproof run --scenario 'mesh' --claim 'source'
   hiveproof run --scenario stateless-mesh --control one-to-one/source-kept   # must fail`,
@@ -46,6 +48,8 @@ brought up for the run and taken down afterwards.`,
 	flags.StringVar(&f.selection.Scenario, "scenario", "", "run the scenarios whose ID matches this regular expression")
 	flags.StringVar(&f.selection.Claim, "claim", "", "judge by the claims whose ID matches this regular expression")
 	flags.StringSliceVar(&f.selection.Controls, "control", nil, "judge by this claim although it does not apply (a negative control, expected to fail)")
+	flags.Uint64Var(&f.selection.Shuffle, "shuffle", 0, "run the scenarios in the random order of this seed")
+	flags.BoolVar(&f.noRestore, "no-restore", false, "do not restore the cluster before each scenario: remove the services of the one before")
 	flags.BoolVar(&f.keep, "keep", false, "leave the lab running afterwards")
 	flags.StringVar(&f.output, "output", defaultOutput, "directory that the run's own directory is made in")
 	flags.BoolVar(&f.quiet, "quiet", false, "print only errors, what did not pass, and the report's path")
@@ -113,7 +117,7 @@ func (f *runFlags) run(ctx context.Context, g *globals) error {
 		return usageError{fmt.Errorf("--output: %w", err)}
 	}
 	req := session.Request{
-		Selection: f.selection, Output: output, Timeout: f.timeout,
+		Selection: f.selection, Output: output, Timeout: f.timeout, NoRestore: f.noRestore,
 		Command: append([]string{"hiveproof"}, os.Args[1:]...), Version: programVersion(),
 	}
 	events := sink(f.quiet, f.json)
@@ -165,8 +169,9 @@ func (f *runFlags) start(ctx context.Context, g *globals, top *topology.Topology
 	if err != nil {
 		return nil, err
 	}
-	return session.Run(ctx, req, plan, events, func(ctx context.Context, id string) (*lab.Lab, error) {
+	return session.Run(ctx, req, plan, events, func(ctx context.Context, id string) (*lab.Lab, bool, error) {
 		opts.ID = id
-		return lab.Up(ctx, opts)
+		l, err := lab.Up(ctx, opts)
+		return l, true, err
 	}, (*lab.Lab).Close)
 }

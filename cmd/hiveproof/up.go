@@ -43,7 +43,7 @@ supervisor ends, however it ends, so do its machines.`,
 			switch {
 			case client == nil:
 				_, err = startSupervisor(ctx, g, f, events)
-			case f.topology != "":
+			case f.topology != "" || f.snapshot != "":
 				err = usageError{fmt.Errorf("a lab is up already (pid %d): take it down first (hiveproof down)", status.PID)}
 			case status.Phase != supervise.Ready:
 				err = client.WaitReady(ctx, events)
@@ -58,6 +58,7 @@ supervisor ends, however it ends, so do its machines.`,
 		},
 	}
 	f.register(cmd)
+	f.registerSnapshot(cmd)
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "print only errors")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print events as JSON lines")
 	cmd.MarkFlagsMutuallyExclusive("quiet", "json")
@@ -164,12 +165,14 @@ func newSuperviseCommand(g *globals) *cobra.Command {
 					if err != nil {
 						return nil, err
 					}
+					opts.Snapshot = f.snapshot
 					opts.ID = "up-" + reports.NewRunID(time.Now())
 					return lab.Up(ctx, opts)
 				})
 		},
 	}
 	f.register(cmd)
+	f.registerSnapshot(cmd)
 	return cmd
 }
 
@@ -218,7 +221,7 @@ func printStatus(st *supervise.Status) {
 		fmt.Printf(", %s", st.Accel)
 	}
 	if st.Running != "" {
-		fmt.Printf(", busy with a run since %s", st.Running)
+		fmt.Printf(", busy with %s", st.Running)
 	}
 	fmt.Println()
 	if st.Error != "" {
@@ -228,15 +231,25 @@ func printStatus(st *supervise.Status) {
 		return
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "HOST\tADDRESS\tROLE\tMEMORY\tSWARM")
+	fmt.Fprintln(table, "HOST\tADDRESS\tROLE\tUP\tMEMORY\tSWARM")
 	for _, h := range st.Hosts {
 		role := h.Role
 		if h.Leader {
 			role += " (leader)"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d MiB\t%s\n", h.Name, h.Address, role, h.MemoryMiB, strings.ReplaceAll(h.Swarm, "\n", " "))
+		up := "off"
+		if h.UptimeS > 0 || h.UsedMiB > 0 {
+			up = (time.Duration(h.UptimeS) * time.Second).String()
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d of %d MiB\t%s\n", h.Name, h.Address, role, up, h.UsedMiB, h.MemoryMiB, strings.ReplaceAll(h.Swarm, "\n", " "))
 	}
 	table.Flush()
+	if st.Snapshot == "" {
+		fmt.Println("no snapshot to restore from")
+		return
+	}
+	fmt.Printf("restored from: %s\n", st.Snapshot)
+	printSnapshots(st.Snapshots)
 }
 
 func newDownCommand(g *globals) *cobra.Command {

@@ -184,8 +184,8 @@ func (l *Lab) start(ctx context.Context, opts Options, set *snapshot.Snapshot, o
 		if err != nil {
 			return errors.Join(err, cluster.Close())
 		}
-		if err := sw.WaitPristine(ctx, healthTimeout); err != nil {
-			return errors.Join(fmt.Errorf("the restored cluster is not healthy: %w", err), sw.Close(), cluster.Close())
+		if err := healthy(ctx, sw, set); err != nil {
+			return errors.Join(err, sw.Close(), cluster.Close())
 		}
 		l.Cluster, l.Swarm = cluster, sw
 		maps.Copy(l.Versions, set.Versions)
@@ -204,6 +204,35 @@ func (l *Lab) attempt(ctx context.Context, observe func(Event), restore func() e
 		}
 		observe(Event{Phase: "restore", Message: fmt.Sprintf("restoring once more: %v", err), Warning: true})
 	}
+}
+
+// Snapshots lists all that are stored.
+func (l *Lab) Snapshots() ([]snapshot.Info, error) { return l.snapshots.List() }
+
+// SnapshotName is the name of what Restore comes back to; empty if there is nothing.
+func (l *Lab) SnapshotName() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.set == nil {
+		return ""
+	}
+	return l.set.Name
+}
+
+// healthy waits until a restored swarm is itself again. The ready snapshot has no
+// services; what a user saved may have.
+func healthy(ctx context.Context, sw *swarm.Swarm, set *snapshot.Snapshot) error {
+	if err := sw.WaitHealthy(ctx, healthTimeout); err != nil {
+		return fmt.Errorf("the restored cluster is not healthy: %w", err)
+	}
+	if !set.Ready {
+		return nil
+	}
+	left, err := sw.Services(ctx)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("the restored cluster is not pristine: services are left over: %s", strings.Join(left, ", "))
+	}
+	return err
 }
 
 // CanRestore says whether Restore has something to restore from.
@@ -233,10 +262,7 @@ func (l *Lab) restoreTo(ctx context.Context, set *snapshot.Snapshot) error {
 		if err := l.Cluster.Restore(ctx, set); err != nil {
 			return err
 		}
-		if err := l.Swarm.WaitPristine(ctx, healthTimeout); err != nil {
-			return fmt.Errorf("the restored cluster is not healthy: %w", err)
-		}
-		return nil
+		return healthy(ctx, l.Swarm, set)
 	})
 	if err != nil {
 		return fmt.Errorf("restore the cluster from snapshot %s: %w", set.Name, err)
@@ -332,7 +358,7 @@ func (l *Lab) saveReady(ctx context.Context, observe func(Event)) error {
 	if err != nil {
 		observe(Event{Phase: "save", Message: fmt.Sprintf("going on without a ready snapshot: %v", err), Warning: true})
 		// The hosts went on after the attempt; whether they are well is another matter.
-		return l.Swarm.WaitPristine(ctx, healthTimeout)
+		return l.Swarm.WaitHealthy(ctx, healthTimeout)
 	}
 	return nil
 }

@@ -192,6 +192,32 @@ func (h *Host) waitReady(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
+// Usage is what a host takes of this machine.
+type Usage struct {
+	MemoryMiB int           // resident, of its QEMU process
+	Uptime    time.Duration // since the process was started, by a boot or a restore
+}
+
+// Usage of the i-th host; zero if it is off.
+func (c *Cluster) Usage(i int) Usage {
+	h := c.hosts[i]
+	h.mu.Lock()
+	v := h.vm
+	h.mu.Unlock()
+	if v == nil || !v.running() {
+		return Usage{}
+	}
+	u := Usage{Uptime: time.Since(v.started)}
+	var pages int
+	// A figure for people: a process that has just ended has none.
+	if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", v.pid())); err == nil {
+		if _, err := fmt.Sscan(string(text), new(int), &pages); err == nil {
+			u.MemoryMiB = pages * os.Getpagesize() >> 20
+		}
+	}
+	return u
+}
+
 func (h *Host) isRunning() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -61,6 +61,7 @@ type nic struct {
 type vm struct {
 	cfg     vmConfig
 	cmd     *exec.Cmd
+	started time.Time
 	qmp     *qmpClient
 	done    chan struct{} // closed when the process has ended
 	stderr  *tailBuffer
@@ -134,7 +135,7 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	if err := child.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("%s: start %s (apt-get install %s): %w", cfg.name, program, Package, err)
 	}
-	v := &vm{cfg: cfg, cmd: cmd, done: make(chan struct{}), stderr: stderr}
+	v := &vm{cfg: cfg, cmd: cmd, started: time.Now(), done: make(chan struct{}), stderr: stderr}
 	go func() {
 		v.waitErr = cmd.Wait()
 		close(v.done)

@@ -94,7 +94,7 @@ func Form(ctx context.Context, hosts []provision.Host, opts Options) (_ *Swarm, 
 }
 
 // Attach is Form for hosts that are a swarm already. It does not ask whether they
-// are: see WaitPristine.
+// are: see WaitHealthy.
 func Attach(hosts []provision.Host, managers map[string]bool) (*Swarm, error) {
 	s := &Swarm{}
 	for _, h := range hosts {
@@ -115,31 +115,30 @@ func (s *Swarm) Disconnect() {
 	}
 }
 
-// WaitPristine waits until every engine answers, every node is ready and there is
-// a leader, and fails at once if services are there.
-func (s *Swarm) WaitPristine(ctx context.Context, timeout time.Duration) error {
+// WaitHealthy waits until every engine answers, every node is ready and there is
+// a leader.
+func (s *Swarm) WaitHealthy(ctx context.Context, timeout time.Duration) error {
 	if err := s.waitEngines(ctx, Options{EngineTimeout: timeout, Progress: func(string, string) {}}); err != nil {
 		return err
 	}
-	if err := s.waitReady(ctx, timeout); err != nil {
-		return err
-	}
+	return s.waitReady(ctx, timeout)
+}
+
+// Services are the names of all services.
+func (s *Swarm) Services(ctx context.Context) ([]string, error) {
 	engine, host, err := s.Manager(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	services, err := engine.ServiceList(ctx, swarm.ServiceListOptions{})
+	listed, err := engine.ServiceList(ctx, swarm.ServiceListOptions{})
 	if err != nil {
-		return fmt.Errorf("%s: list the services: %w", host, err)
-	}
-	if len(services) == 0 {
-		return nil
+		return nil, fmt.Errorf("%s: list the services: %w", host, err)
 	}
 	var names []string
-	for _, left := range services {
-		names = append(names, left.Spec.Name)
+	for _, svc := range listed {
+		names = append(names, svc.Spec.Name)
 	}
-	return fmt.Errorf("services are left over: %s", strings.Join(names, ", "))
+	return names, nil
 }
 
 func dialEngine(h provision.Host) (*client.Client, error) {

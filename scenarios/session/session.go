@@ -18,8 +18,9 @@ import (
 // Request is what the user asked to be run. It crosses the supervisor's socket as JSON.
 type Request struct {
 	Selection scenarios.Selection `json:"selection"`
-	Output    string              `json:"output"`            // absolute path of the results directory
-	Timeout   time.Duration       `json:"timeout,omitempty"` // of the whole run; 0 is none
+	Output    string              `json:"output"`               // absolute path of the results directory
+	Timeout   time.Duration       `json:"timeout,omitempty"`    // of the whole run; 0 is none
+	NoRestore bool                `json:"no_restore,omitempty"` // reuse the cluster as the scenario before left it
 	Command   []string            `json:"command"`
 	Version   string              `json:"version"`
 }
@@ -37,12 +38,13 @@ type Report struct {
 	Dir    string
 }
 
-// Run makes a report of the plan on the lab that acquire gives; release takes it
-// back and its error is entered as a clean-up problem. The report is written in
+// Run makes a report of the plan on the lab that acquire gives, which is fresh if
+// nothing was done with it yet; release takes it back and its error is entered as
+// a clean-up problem. The report is written in
 // any case: also when the lab does not come up, and when ctx ends. An error means
 // that there is none, or not a whole one.
 func Run(ctx context.Context, req Request, plan *scenarios.Plan, sink reports.Sink,
-	acquire func(context.Context, string) (*lab.Lab, error), release func(*lab.Lab) error) (_ *Report, err error) {
+	acquire func(ctx context.Context, id string) (l *lab.Lab, fresh bool, err error), release func(*lab.Lab) error) (_ *Report, err error) {
 	started := time.Now()
 	if req.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -62,11 +64,15 @@ func Run(ctx context.Context, req Request, plan *scenarios.Plan, sink reports.Si
 		return nil, err
 	}
 
-	l, labErr := acquire(ctx, id)
+	l, fresh, labErr := acquire(ctx, id)
 	if labErr == nil {
 		result.Lab = describe(l)
+		site := scenarios.Site{Cluster: l.Cluster, Swarm: l.Swarm, Fresh: fresh}
+		if !req.NoRestore && l.CanRestore() {
+			site.Restore = l.Restore
+		}
 		runner := &scenarios.Runner{
-			Site:  scenarios.Site{Cluster: l.Cluster, Swarm: l.Swarm},
+			Site:  site,
 			Store: store, Sink: sink, Result: result,
 		}
 		err = runner.Run(ctx, plan)

@@ -27,7 +27,7 @@ func runWithout(t *testing.T, ctx context.Context, req Request, acquire func(con
 	req.Command, req.Version = []string{"hiveproof", "run"}, "v1"
 	var events []reports.Event
 	report, err := Run(ctx, req, plan, reports.SinkFunc(func(e reports.Event) { events = append(events, e) }),
-		func(ctx context.Context, id string) (*lab.Lab, error) { return nil, acquire(ctx, id) },
+		func(ctx context.Context, id string) (*lab.Lab, bool, error) { return nil, false, acquire(ctx, id) },
 		func(*lab.Lab) error {
 			t.Error("a lab that never was is released")
 			return nil
@@ -121,9 +121,9 @@ func TestOutputUnusable(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := Run(t.Context(), Request{Output: filepath.Join(file, "results")}, &scenarios.Plan{}, reports.SinkFunc(func(reports.Event) {}),
-		func(context.Context, string) (*lab.Lab, error) {
+		func(context.Context, string) (*lab.Lab, bool, error) {
 			t.Error("a lab was brought up")
-			return nil, errors.New("no lab")
+			return nil, false, errors.New("no lab")
 		}, nil)
 	if err == nil || report != nil {
 		t.Errorf("Run gives %v, %v", report, err)

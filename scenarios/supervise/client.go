@@ -174,6 +174,22 @@ func (c *Client) Run(ctx context.Context, req session.Request, sink reports.Sink
 	}
 }
 
+// Save stores the running lab under a name.
+func (c *Client) Save(ctx context.Context, name string) error { return c.snapshot(ctx, "save", name) }
+
+// Restore brings the running lab to a stored state.
+func (c *Client) Restore(ctx context.Context, name string) error {
+	return c.snapshot(ctx, "restore", name)
+}
+
+func (c *Client) snapshot(ctx context.Context, what, name string) error {
+	resp, err := c.call(ctx, "POST", "/v1/snapshot/"+what+"?name="+url.QueryEscape(name), nil)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // Down takes the lab down and returns when the supervisor has gone.
 func (c *Client) Down(ctx context.Context) error {
 	resp, err := c.call(ctx, "POST", "/v1/down", nil)

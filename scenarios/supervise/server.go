@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/hiveproof/hiveproof/provision/lab"
+	"github.com/hiveproof/hiveproof/provision/snapshot"
 	"github.com/hiveproof/hiveproof/reports"
 	"github.com/hiveproof/hiveproof/scenarios"
 	"github.com/hiveproof/hiveproof/scenarios/session"
 )
 
 // Protocol is raised when a client of the previous one would be misunderstood.
-const Protocol = 1
+const Protocol = 2
 
 // Status is what a supervisor says of itself.
 type Status struct {
@@ -31,10 +32,13 @@ type Status struct {
 	Started  time.Time          `json:"started"`
 	Phase    string             `json:"phase"` // starting, ready, failed, stopping
 	Error    string             `json:"error,omitempty"`
-	Running  string             `json:"running,omitempty"` // the run that it is busy with
+	Running  string             `json:"running,omitempty"` // what it is busy with, and since when
 	Accel    string             `json:"accel,omitempty"`
 	Hosts    []HostStatus       `json:"hosts,omitempty"`
 	Timings  map[string]float64 `json:"timings,omitempty"` // seconds by phase of the bring-up
+	// Snapshot is the name of what the lab is restored to; Snapshots are all that are stored.
+	Snapshot  string          `json:"snapshot,omitempty"`
+	Snapshots []snapshot.Info `json:"snapshots,omitempty"`
 	// PrivateKey is the key that the hosts let in, in OpenSSH's form; only the
 	// owner of the socket can ask for it.
 	PrivateKey []byte `json:"private_key,omitempty"`
@@ -46,6 +50,8 @@ type HostStatus struct {
 	Address   string `json:"address"`
 	Role      string `json:"role"`
 	MemoryMiB int    `json:"memory_mib"`
+	UsedMiB   int    `json:"used_mib"`         // of this machine's memory, by its process
+	UptimeS   int    `json:"uptime_s"`         // since it was booted or restored
 	Swarm     string `json:"swarm"`            // ready, down, or what is wrong
 	HostKey   string `json:"host_key"`         // authorized_keys form
 	Leader    bool   `json:"leader,omitempty"` // leads the swarm now
@@ -74,6 +80,9 @@ type Server struct {
 	running string
 	cancel  context.CancelCauseFunc // of the run
 }
+
+// restoreTimeout bounds the restore after a run.
+const restoreTimeout = 3 * time.Minute
 
 // errCancelled is the cause of a run that its client ended.
 var errCancelled = errors.New("cancelled by the client")
@@ -106,6 +115,8 @@ func Serve(ctx context.Context, socket, version string, up func(context.Context,
 	mux.HandleFunc("GET /v1/bringup", s.handleBringUp)
 	mux.HandleFunc("POST /v1/run", s.handleRun)
 	mux.HandleFunc("POST /v1/cancel", s.handleCancel)
+	mux.HandleFunc("POST /v1/snapshot/save", s.handleSnapshot("saving snapshot", (*lab.Lab).Save))
+	mux.HandleFunc("POST /v1/snapshot/restore", s.handleSnapshot("restoring snapshot", (*lab.Lab).RestoreTo))
 	mux.HandleFunc("POST /v1/ssh", s.handleSSH)
 	mux.HandleFunc("POST /v1/down", s.handleDown)
 	server := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return ctx }}
@@ -164,6 +175,8 @@ func (s *Server) handleStatus(w http.ResponseWriter, r *http.Request) {
 	if l != nil && st.Phase == Ready {
 		st.Accel, st.Timings, st.PrivateKey = string(l.Proof.Accel), l.Timings, l.Cluster.PrivateKey()
 		st.Hosts = hostStatus(r.Context(), l)
+		st.Snapshot = l.SnapshotName()
+		st.Snapshots, _ = l.Snapshots() // a list that cannot be read is no reason to hide the rest
 	}
 	reply(w, st)
 }
@@ -183,6 +196,8 @@ func hostStatus(ctx context.Context, l *lab.Lab) []HostStatus {
 			hs.Role = "manager"
 		}
 		hs.HostKey = l.Cluster.HostKey(i)
+		usage := l.Cluster.Usage(i)
+		hs.UsedMiB, hs.UptimeS = usage.MemoryMiB, int(usage.Uptime.Seconds())
 		all = append(all, hs)
 	}
 	return all
@@ -239,21 +254,12 @@ func (s *Server) handleRun(w http.ResponseWriter, r *http.Request) {
 	// as an interrupted one.
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	s.mu.Lock()
-	l, phase, running := s.lab, s.phase, s.running
-	if phase == Ready && running == "" {
-		s.running, s.cancel = time.Now().UTC().Format(time.RFC3339), cancel
-	}
-	s.mu.Unlock()
-	switch {
-	case phase != Ready:
-		http.Error(w, "the lab is not ready: "+phase, http.StatusConflict)
-		return
-	case running != "":
-		http.Error(w, "the lab is busy with a run that began at "+running+": wait for it", http.StatusConflict)
+	l, done, err := s.begin("a run", cancel)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	defer s.update(func() { s.running, s.cancel = "", nil })
+	defer done()
 	plan, err := scenarios.NewPlan(req.Selection, len(l.Topology.Hosts))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -262,12 +268,54 @@ func (s *Server) handleRun(w http.ResponseWriter, r *http.Request) {
 	stream := newStream(w)
 	_, err = session.Run(ctx, req, plan, reports.SinkFunc(func(e reports.Event) {
 		_ = stream.send(RunLine{Event: &e}) // a client that is gone cancels ctx
-	}), func(context.Context, string) (*lab.Lab, error) { return l, nil }, func(*lab.Lab) error { return nil })
+	}), func(context.Context, string) (*lab.Lab, bool, error) { return l, false, nil }, func(l *lab.Lab) error {
+		// The next user finds it as this one did, also after an interruption.
+		if req.NoRestore || !l.CanRestore() {
+			return nil
+		}
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
+		defer cancel()
+		return l.Restore(limited)
+	})
 	last := RunLine{End: true}
 	if err != nil {
 		last.Error = err.Error()
 	}
 	_ = stream.send(last)
+}
+
+// begin makes the lab busy until done is called; cancel ends what it is busy with.
+func (s *Server) begin(what string, cancel context.CancelCauseFunc) (l *lab.Lab, done func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.phase != Ready:
+		return nil, nil, fmt.Errorf("the lab is not ready: %s", s.phase)
+	case s.running != "":
+		return nil, nil, fmt.Errorf("the lab is busy with %s: wait for it", s.running)
+	}
+	s.running, s.cancel = what+" since "+time.Now().UTC().Format(time.RFC3339), cancel
+	return s.lab, func() { s.update(func() { s.running, s.cancel = "", nil }) }, nil
+}
+
+// handleSnapshot does something with a named snapshot while nobody else uses the lab.
+func (s *Server) handleSnapshot(what string, do func(*lab.Lab, context.Context, string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name := r.URL.Query().Get("name")
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		l, done, err := s.begin(what+" "+name, cancel)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		defer done()
+		if err := do(l, ctx, name); err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		reply(w, struct{}{})
+	}
 }
 
 // handleCancel ends the run; its stream goes on until the report is written.
