@@ -70,11 +70,13 @@ type vm struct {
 
 // kernelArguments keep a guest's boot short: no names to negotiate, no audit, no
 // mitigations that cost emulation time; AppArmor off, because Debian's kernel
-// enables it and an engine without its tools refuses to start any container. A
-// panic restarts at once, which -no-reboot makes the end of the machine: that is
+// enables it and an engine without its tools refuses to start any container.
+// Programs are loaded at the same addresses each time: QEMU's translated code is
+// bound to them, and with random ones every new process is translated anew, which
+// makes it three times slower (docs/performance.md). A panic restarts at once, which -no-reboot makes the end of the machine: that is
 // noticed, a hang is not.
 const kernelArguments = "console=ttyS0 root=/dev/vda rw loglevel=4 mitigations=off apparmor=0 audit=0 net.ifnames=0 " +
-	"tsc=reliable no_timer_check nokaslr systemd.show_status=1 panic=-1"
+	"tsc=reliable no_timer_check nokaslr norandmaps systemd.show_status=1 panic=-1"
 
 // startVM starts a machine. It returns when QEMU runs, long before the guest does.
 func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
