@@ -21,11 +21,14 @@ func (b *builder) build(n ast.Node) (*node, error) {
 		out.text = n.Value
 		out.quoted = n.Token.Type == token.SingleQuoteType || n.Token.Type == token.DoubleQuoteType
 		out.kind = kindString
-		if !out.quoted {
+		if out.quoted {
+			b.texts = append(b.texts, out.pos)
+		} else {
 			out.kind = plainKind(out.text)
 		}
 	case *ast.LiteralNode:
 		out.text, out.quoted, out.kind = n.Value.Value, true, kindString
+		b.texts = append(b.texts, out.pos)
 	case *ast.MappingNode:
 		return out, b.buildMap(out, n.Values)
 	case *ast.MappingValueNode:
@@ -111,7 +114,7 @@ func (b *builder) buildTag(n *ast.TagNode) (*node, error) {
 		tagged.kind, tagged.quoted, tagged.tag = kindString, true, tag
 		return &tagged, nil
 	default:
-		b.complain(tagged.pos, "tag %s is not read here", tag)
+		b.refuse(tagged.pos, "tag %s is not read here", tag)
 	}
 	return out, nil
 }
@@ -205,7 +208,7 @@ func (b *builder) buildKey(k ast.MapKeyNode) (*node, error) {
 	case kindMap, kindList:
 		return nil, b.problem(key.pos, "%s is no key", key.kind)
 	default:
-		b.complain(key.pos, "key %s is %s to YAML: quote it", quote(key.text), key.kind)
+		b.refuse(key.pos, "key %s is %s to YAML: quote it", quote(key.text), key.kind)
 	}
 	return key, nil
 }

@@ -15,6 +15,7 @@ package recipe
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,8 @@ type Recipe struct {
 	Networks []*Network
 
 	root *node
+	lines []string
+	texts  []Position // where quoted and block scalars begin, in the order of the file
 	// needed are the template values that stand where a number or a keyword must
 	// be known.
 	needed map[*node]bool
@@ -141,12 +144,13 @@ func (s *Service) At(key string) Position { return keyPosition(s.keys, key, s.Po
 
 // ValueAt is where the key's value begins, or the service's own position if the
 // file does not give it.
-func (s *Service) ValueAt(key string) Position {
-	if v := s.keys.get(key); v != nil {
-		return v.pos
-	}
-	return s.Position
-}
+func (s *Service) ValueAt(key string) Position { return valuePosition(s.keys, key, s.Position) }
+
+// Known reports whether the field of key holds what the file says, or the default
+// of a key that it does not give. It is false where something about the value was
+// wrong, and where it must be known and is a template: the field may then hold a
+// default.
+func (s *Service) Known(key string) bool { return known(s.keys, key) }
 
 // Raw is the key's value as written: map[string]any, []any, string, bool, int64
 // or nil. ok is false if the file does not give the key.
@@ -156,6 +160,21 @@ func (s *Service) Raw(key string) (value any, ok bool) {
 		return nil, false
 	}
 	return v.value(), true
+}
+
+// known reports whether nothing about a key's value was in doubt.
+func known(n *node, key string) bool {
+	v := n.get(key)
+	return v == nil && n.kind == kindMap || v != nil && !v.unknown
+}
+
+func valuePosition(n *node, key string, otherwise Position) Position {
+	if n != nil {
+		if v := n.get(key); v != nil {
+			return v.pos
+		}
+	}
+	return otherwise
 }
 
 func keyPosition(n *node, key string, otherwise Position) Position {
@@ -200,8 +219,9 @@ func (i Image) Ref() string {
 
 // Pair is a name with its value.
 type Pair struct {
-	Position    Position // of the name, or of the list's element
-	Name, Value string
+	Position      Position // of the name, or of the list's element
+	ValuePosition Position
+	Name, Value   string
 }
 
 // Pairs are names with their values in the order of the file, names unique.
@@ -264,15 +284,31 @@ type Logging struct {
 // bad input the error is Problems: everything that is wrong with it. Templates
 // ({{ name }}) stay in the text, see Recipe.Resolve.
 func Parse(name string, src []byte) (*Recipe, error) {
+	r, problems := ParsePartial(name, src)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return r, nil
+}
+
+// ParsePartial is Parse for those who want to say more about a file than what is
+// wrong with it: the recipe is never nil and holds as much as could be understood
+// (nothing of what is not YAML). What stands beside a problem has its default, and
+// Known is false for it.
+func ParsePartial(name string, src []byte) (*Recipe, Problems) {
 	c := &complaints{}
-	root := tree(name, src, c)
+	text := lineBreaks.Replace(strings.TrimPrefix(string(src), "\ufeff"))
+	r := &Recipe{File: name, lines: strings.Split(text, "\n")}
+	root, texts := tree(name, src, c)
 	if root == nil {
 		if len(c.list) == 0 {
-			c.add(Problem{File: name, Line: 1, Column: 1, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
+			c.add(Problem{File: name, Line: 1, Column: 1, Rule: RuleDefinition, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
 		}
-		return nil, c.err()
+		return r, c.sorted()
 	}
-	return decode(name, root, c)
+	r.texts = texts
+	decode(r, root, c)
+	return r, c.sorted()
 }
 
 // ParseFile reads the service definition at path. Beside what Parse returns, the

@@ -45,6 +45,9 @@ func (r *Recipe) Unresolved() []Unresolved {
 			walk(e.value, service)
 		}
 	}
+	if r.root == nil {
+		return nil
+	}
 	for _, e := range r.root.entries {
 		if e.key.text != "services" {
 			walk(e.value, "")
@@ -72,9 +75,11 @@ func (r *Recipe) Unresolved() []Unresolved {
 // they point to is read anew.
 func (r *Recipe) Resolve(vars map[string]string) ([]Unresolved, error) {
 	filled := fill(r.root, vars, make(map[*node]*node))
-	resolved, err := decode(r.File, filled, &complaints{})
-	if err != nil {
-		return nil, err
+	resolved := &Recipe{File: r.File, lines: r.lines, texts: r.texts}
+	c := &complaints{}
+	decode(resolved, filled, c)
+	if problems := c.sorted(); len(problems) > 0 {
+		return nil, problems
 	}
 	for i, s := range resolved.Services {
 		*r.Services[i] = *s
@@ -90,6 +95,7 @@ func fill(n *node, vars map[string]string, done map[*node]*node) *node {
 		return out
 	}
 	out := *n
+	out.unknown = false
 	done[n] = &out
 	if n.isTemplate() && n.tag == "" {
 		out.text = lookup.ReplaceAllStringFunc(n.text, func(m string) string {

@@ -41,6 +41,7 @@ type node struct {
 	entries   []entry // of a map, in file order, keys unique
 	items     []*node // of a list
 	size      int     // number of nodes, aliases expanded
+	unknown   bool    // something about it was wrong, or it must be known and is a template
 }
 
 type entry struct{ key, value *node }
@@ -84,19 +85,20 @@ func (n *node) value() any {
 }
 
 // tree reads the one document of src. Whatever is wrong with it as YAML goes to
-// c, and then the result may be nil.
-func tree(file string, src []byte, c *complaints) *node {
+// c, and then the result may be nil. Beside it are the places where quoted and
+// block scalars begin, in the order of the file.
+func tree(file string, src []byte, c *complaints) (*node, []Position) {
 	b := &builder{file: file, complaints: c, anchors: make(map[string]*node)}
 	if !b.checkText(src) {
-		return nil
+		return nil, nil
 	}
 	body, err := b.parse(lineBreaks.Replace(strings.TrimPrefix(string(src), "\ufeff")))
 	if err != nil {
 		b.complain(b.faultPosition(err), "not YAML: %s", b.faultText(err))
-		return nil
+		return nil, nil
 	}
 	if body == nil {
-		return nil
+		return nil, nil
 	}
 	root, err := b.build(body)
 	if err != nil {
@@ -104,9 +106,9 @@ func tree(file string, src []byte, c *complaints) *node {
 		if errors.As(err, &p) {
 			c.add(p)
 		}
-		return nil
+		return nil, nil
 	}
-	return root
+	return root, b.texts
 }
 
 // lineBreaks makes one of YAML's three line breaks, as YAML itself does.
@@ -118,14 +120,22 @@ type builder struct {
 	lines      []string
 	anchors    map[string]*node // nil while the anchor's own node is being built
 	merged     int              // entries looked at for merge keys
+	texts      []Position       // of quoted and block scalars
 }
 
 func (b *builder) problem(pos Position, format string, args ...any) Problem {
-	return Problem{File: b.file, Line: pos.Line, Column: pos.Column, Message: fmt.Sprintf(format, args...)}
+	return Problem{File: b.file, Line: pos.Line, Column: pos.Column, Rule: RuleYAML, Message: fmt.Sprintf(format, args...)}
 }
 
 func (b *builder) complain(pos Position, format string, args ...any) {
 	b.complaints.add(b.problem(pos, format, args...))
+}
+
+// refuse complains about what is YAML and yet not what hive-builder reads.
+func (b *builder) refuse(pos Position, format string, args ...any) {
+	p := b.problem(pos, format, args...)
+	p.Rule = RuleValue
+	b.complaints.add(p)
 }
 
 // checkText refuses what is no text of a sane size, before anything parses it.
