@@ -26,6 +26,9 @@ func (d *decoder) complain(pos Position, format string, args ...any) {
 
 func (d *decoder) report(rule string, pos Position, format string, args ...any) {
 	d.doubts++
+	if d.complaints.full() {
+		return
+	}
 	d.complaints.add(Problem{
 		File: pos.File, Line: pos.Line, Column: pos.Column,
 		Service: d.service, Rule: rule, Message: fmt.Sprintf(format, args...),
@@ -41,8 +44,8 @@ func (d *decoder) watch(n *node, read func()) {
 
 // quote puts text into quotes for a message, shortened if it is long.
 func quote(text string) string {
-	if runes := []rune(text); len(runes) > 60 {
-		text = string(runes[:57]) + "..."
+	if cut := byteOffset(text, 57); byteOffset(text[cut:], 3) < len(text[cut:]) {
+		text = text[:cut] + "..."
 	}
 	return strconv.Quote(text)
 }
@@ -69,6 +72,9 @@ func fields[T any](d *decoder, n *node, what string, table map[string]field[T], 
 		return
 	}
 	for _, e := range n.entries {
+		if d.complaints.full() {
+			return
+		}
 		if read, known := table[e.key.text]; known {
 			d.watch(e.value, func() { read(d, v, e.key.text, e.value) })
 			continue

@@ -95,7 +95,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(src)
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
-		lines := strings.Count(lineBreaks.Replace(string(src)), "\n") + 1
+		lines := strings.Count(string(unify(src)), "\n") + 1
 		inFile := func(p Position) bool { return p.Line >= 1 && p.Line <= lines && p.Column >= 1 && p.File == "f" }
 		r, err := Parse("f", src)
 		if err != nil {

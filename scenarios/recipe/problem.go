@@ -87,7 +87,7 @@ type complaints struct {
 func (c *complaints) add(p Problem) {
 	key := p
 	key.Service = ""
-	if c.seen[key] {
+	if c.full() || c.seen[key] {
 		return
 	}
 	if c.seen == nil {
@@ -95,7 +95,13 @@ func (c *complaints) add(p Problem) {
 	}
 	c.seen[key] = true
 	c.list = append(c.list, p)
+	if c.full() {
+		c.list[len(c.list)-1].Message += fmt.Sprintf(" (and that is problem %d; no more are looked for)", maxProblems)
+	}
 }
+
+// full reports whether there are so many problems that no more are worth a word.
+func (c *complaints) full() bool { return len(c.list) >= maxProblems }
 
 // err gives the problems in the order of the file, or nil if there are none.
 func (c *complaints) err() error {

@@ -13,6 +13,7 @@
 package recipe
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -42,9 +43,9 @@ type Recipe struct {
 	// last if it is not among them (its Position is then zero).
 	Networks []*Network
 
-	root *node
+	root  *node
 	lines []string
-	texts  []Position // where quoted and block scalars begin, in the order of the file
+	texts []Position // where quoted and block scalars begin, in the order of the file
 	// needed are the template values that stand where a number or a keyword must
 	// be known.
 	needed map[*node]bool
@@ -297,9 +298,9 @@ func Parse(name string, src []byte) (*Recipe, error) {
 // Known is false for it.
 func ParsePartial(name string, src []byte) (*Recipe, Problems) {
 	c := &complaints{}
-	text := lineBreaks.Replace(strings.TrimPrefix(string(src), "\ufeff"))
-	r := &Recipe{File: name, lines: strings.Split(text, "\n")}
-	root, texts := tree(name, src, c)
+	text := unify(src)
+	r := &Recipe{File: name, lines: strings.Split(string(text), "\n")}
+	root, texts := tree(name, r.lines, text, c)
 	if root == nil {
 		if len(c.list) == 0 {
 			c.add(Problem{File: name, Line: 1, Column: 1, Rule: RuleDefinition, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
@@ -309,6 +310,17 @@ func ParsePartial(name string, src []byte) (*Recipe, Problems) {
 	r.texts = texts
 	decode(r, root, c)
 	return r, c.sorted()
+}
+
+// unify makes one of YAML's three line breaks, as YAML itself does, and drops a
+// byte order mark.
+func unify(src []byte) []byte {
+	src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	if bytes.IndexByte(src, '\r') < 0 {
+		return src
+	}
+	src = bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(src, []byte("\r"), []byte("\n"))
 }
 
 // ParseFile reads the service definition at path. Beside what Parse returns, the

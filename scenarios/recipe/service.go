@@ -53,6 +53,9 @@ func (d *decoder) file(r *Recipe, root *node) {
 		d.report(RuleDefinition, services.pos, "services is empty: the file defines nothing")
 	default:
 		for _, e := range services.entries {
+			if d.complaints.full() {
+				break
+			}
 			r.Services = append(r.Services, d.oneService(e.key, e.value, availableOn))
 		}
 	}

@@ -38,7 +38,7 @@ func ParseTagMappingFile(path string) (TagMapping, error) {
 func ParseTagMapping(name string, src []byte) (TagMapping, error) {
 	p := &mappingParser{file: name, src: src, decoder: json.NewDecoder(bytes.NewReader(src))}
 	if len(src) > maxBytes {
-		p.complain(0, "the file has %d bytes; more than %d are not read", len(src), maxBytes)
+		p.complain(0, "the file has more than %d bytes, which is as much as is read", maxBytes)
 		return nil, p.complaints.err()
 	}
 	m := p.parse()

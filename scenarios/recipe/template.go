@@ -27,10 +27,12 @@ func (r *Recipe) Unresolved() []Unresolved {
 	seen := make(map[*node]bool)
 	var walk func(n *node, service string)
 	walk = func(n *node, service string) {
-		if seen[n] {
-			return
+		if n.shared {
+			if seen[n] {
+				return
+			}
+			seen[n] = true
 		}
-		seen[n] = true
 		if n.isTemplate() {
 			u := Unresolved{Position: n.pos, Service: service, Text: n.text, Needed: r.needed[n]}
 			if n.tag != "" {
@@ -96,7 +98,9 @@ func fill(n *node, vars map[string]string, done map[*node]*node) *node {
 	}
 	out := *n
 	out.unknown = false
-	done[n] = &out
+	if n.shared {
+		done[n] = &out
+	}
 	if n.isTemplate() && n.tag == "" {
 		out.text = lookup.ReplaceAllStringFunc(n.text, func(m string) string {
 			if v, ok := vars[lookup.FindStringSubmatch(m)[1]]; ok {

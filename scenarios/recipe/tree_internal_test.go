@@ -64,7 +64,8 @@ func TestTreePositions(t *testing.T) {
 		"a: {b: c   }\nd: {e: f   , g  : h}\n", "日: 本   \n月: \"火\"   \n", "a: 'it''s'\nb: \"\\u00e9 \\\" x\"\nc: d\n", "a: \"\"\nb: ''\nc: d\n",
 	} {
 		c := &complaints{}
-		root, _ := tree("f", []byte(src), c)
+		text := unify([]byte(src))
+		root, _ := tree("f", strings.Split(string(text), "\n"), text, c)
 		if root == nil {
 			if src != "a: b: c\n" {
 				t.Errorf("%q: %v", src, c.list)
