@@ -41,7 +41,7 @@ type Problem struct {
 	File         string
 	Line, Column int
 	Service      string // empty outside the services
-	Rule         string // ID of the lint rule that it breaks, such as RuleValue
+	Rule         string // ID of the lint rule that a service definition breaks, such as RuleValue
 	Message      string
 }
 

@@ -13,10 +13,11 @@
 package recipe
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -43,12 +44,11 @@ type Recipe struct {
 	// last if it is not among them (its Position is then zero).
 	Networks []*Network
 
-	root  *node
-	lines []string
-	texts []Position // where quoted and block scalars begin, in the order of the file
+	document
 	// needed are the template values that stand where a number or a keyword must
 	// be known.
 	needed map[*node]bool
+	yaml   Problems // what is wrong with it apart from what the keys say
 }
 
 // Service looks a service up by name; nil if there is none.
@@ -298,37 +298,34 @@ func Parse(name string, src []byte) (*Recipe, error) {
 // Known is false for it.
 func ParsePartial(name string, src []byte) (*Recipe, Problems) {
 	c := &complaints{}
-	text := unify(src)
-	r := &Recipe{File: name, lines: strings.Split(string(text), "\n")}
-	root, texts := tree(name, r.lines, text, c)
-	if root == nil {
-		if len(c.list) == 0 {
-			c.add(Problem{File: name, Line: 1, Column: 1, Rule: RuleDefinition, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
-		}
-		return r, c.sorted()
+	r := &Recipe{document: parseTree(name, src, c), File: name}
+	if r.root == nil && len(c.list) == 0 {
+		c.add(Problem{File: name, Line: 1, Column: 1, Rule: RuleDefinition, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
 	}
-	r.texts = texts
-	decode(r, root, c)
+	r.yaml = slices.Clone(c.sorted())
+	if r.root != nil {
+		decode(r, r.root, c)
+	}
 	return r, c.sorted()
-}
-
-// unify makes one of YAML's three line breaks, as YAML itself does, and drops a
-// byte order mark.
-func unify(src []byte) []byte {
-	src = bytes.TrimPrefix(src, []byte("\ufeff"))
-	if bytes.IndexByte(src, '\r') < 0 {
-		return src
-	}
-	src = bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
-	return bytes.ReplaceAll(src, []byte("\r"), []byte("\n"))
 }
 
 // ParseFile reads the service definition at path. Beside what Parse returns, the
 // error may be that of reading the file.
 func ParseFile(path string) (*Recipe, error) {
-	src, err := os.ReadFile(path)
+	src, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading a service definition: %w", err)
 	}
 	return Parse(path, src)
+}
+
+// readFile reads at most so much of a file that its parser can tell that it is too
+// long.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	src, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	return src, errors.Join(err, f.Close())
 }

@@ -78,25 +78,42 @@ func (n *node) value() any {
 	return n.text
 }
 
-// tree reads the one document of a text. Whatever is wrong with it as YAML goes to
-// c, and then the result may be nil. Beside it are the places where quoted and
-// block scalars begin, in the order of the file.
-func tree(file string, lines []string, src []byte, c *complaints) (*node, []Position) {
-	b := &builder{file: file, lines: lines, complaints: c, anchored: make(map[*yaml.Node]*node)}
+// document is a file that was read as YAML.
+type document struct {
+	root  *node // nil if the file is empty or not YAML
+	lines []string
+	texts []Position // where quoted and block scalars begin, in the order of the file
+}
+
+// parseTree reads a file's one document. Whatever is wrong with it as YAML goes to c.
+func parseTree(file string, src []byte, c *complaints) document {
+	src = unify(src)
+	b := &builder{file: file, lines: strings.Split(string(src), "\n"), complaints: c, anchored: make(map[*yaml.Node]*node)}
 	err := b.checkText(src)
-	var document *yaml.Node
+	var body *yaml.Node
 	if err == nil {
-		document, err = load(src)
+		body, err = load(src)
 	}
 	var root *node
-	if err == nil && document != nil && !isNothing(document) {
-		root, err = b.build(document)
+	if err == nil && body != nil && !isNothing(body) {
+		root, err = b.build(body)
 	}
 	if err != nil {
 		c.add(b.fault(err))
-		return nil, nil
+		root = nil
 	}
-	return root, b.texts
+	return document{root: root, lines: b.lines, texts: b.texts}
+}
+
+// unify makes one of YAML's three line breaks, as YAML itself does, and drops a
+// byte order mark.
+func unify(src []byte) []byte {
+	src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	if bytes.IndexByte(src, '\r') < 0 {
+		return src
+	}
+	src = bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(src, []byte("\r"), []byte("\n"))
 }
 
 type builder struct {
