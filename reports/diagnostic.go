@@ -59,9 +59,17 @@ func excerpt(line string, column int) (before, after string) {
 	return before, truncate(show(runes[at:min(len(runes), at+2*excerptWidth)]), excerptWidth)
 }
 
-// Headline is a line that sums up, marked and coloured as a verdict is.
-func Headline(v Verdict, text string, colour bool) string {
-	return paintVerdict(colour, v, v.Symbol()+" "+text)
+// Headline is a line that sums diagnostics up, marked and coloured by the worst
+// level among them; empty is none.
+func Headline(level, text string, colour bool) string {
+	switch level {
+	case "error":
+		return paint(colour, levelColours[level], "✗ "+text)
+	case "":
+		return paint(colour, colours[Pass], "✓ "+text)
+	default:
+		return paint(colour, levelColours[level], "! "+text)
+	}
 }
 
 // UseColour reports whether what is written to f should have colours: only on a

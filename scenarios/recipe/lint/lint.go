@@ -89,8 +89,12 @@ type File struct {
 	Unresolved []Note    `json:"unresolved,omitempty"`    // templates where a value must be known
 	BadIgnores []Note    `json:"ignore_errors,omitempty"` // comments that silence nothing
 
-	recipe *recipe.Recipe
+	recipe   *recipe.Recipe
+	problems recipe.Problems
 }
+
+// Problems is what the parser finds wrong with the file, also what is ignored.
+func (f *File) Problems() recipe.Problems { return f.problems }
 
 // Report is what was found in a site's files.
 type Report struct {
@@ -173,9 +177,9 @@ func read(source Source, vars map[string]string) (f *File, isDefinition bool) {
 		return nil, false
 	}
 	if len(vars) > 0 && r.Plugin != "" {
-		problems = resolve(r, problems, vars)
+		problems = r.ResolvePartial(vars)
 	}
-	f = &File{Path: source.Path, Services: []Axes{}, Findings: []Finding{}, recipe: r}
+	f = &File{Path: source.Path, Services: []Axes{}, Findings: []Finding{}, recipe: r, problems: problems}
 	for _, p := range problems {
 		f.add(Finding{Rule: p.Rule, Severity: Error, Service: p.Service, Line: p.Line, Column: p.Column, Message: p.Message})
 	}
@@ -188,7 +192,7 @@ func read(source Source, vars map[string]string) (f *File, isDefinition bool) {
 	return f, true
 }
 
-// place is a remark of a rule: where, and what about it.
+// remark is what a rule has to say: where, and what about it.
 type remark struct {
 	at      recipe.Position
 	message string

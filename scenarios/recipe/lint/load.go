@@ -2,8 +2,9 @@ package lint
 
 import (
 	"bytes"
-	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ func Load(paths []string) ([]Source, error) {
 			return nil
 		}
 		seen[path] = true
-		text, err := os.ReadFile(path)
+		text, err := readSome(path)
 		if err != nil {
 			return fmt.Errorf("reading a service definition: %w", err)
 		}
@@ -76,22 +77,22 @@ func Load(paths []string) ([]Source, error) {
 	return sources, errs.ErrorOrNil()
 }
 
+// maxRead bounds what is read of a file, in bytes: more than the parser takes.
+const maxRead = 32 << 20
+
+func readSome(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxRead))
+	return text, errors.Join(err, f.Close())
+}
+
 // looksLikeDefinition tells service definitions from the other YAML files of a
 // hive-builder project: by the plugin, and where the file cannot be read that
 // far, by its name somewhere in the text.
 func looksLikeDefinition(text []byte, r *recipe.Recipe, problems recipe.Problems) bool {
 	other := func(p recipe.Problem) bool { return p.Rule == recipe.RuleDefinition }
 	return r.Plugin != "" || bytes.Contains(text, []byte(recipe.Plugin)) && !slices.ContainsFunc(problems, other)
-}
-
-// resolve puts the variables in and gives the problems of the file as it then is.
-func resolve(r *recipe.Recipe, before recipe.Problems, vars map[string]string) recipe.Problems {
-	all := slices.Concat(before, r.ResolvePartial(vars))
-	slices.SortFunc(all, func(a, b recipe.Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
-	})
-	return slices.CompactFunc(all, func(a, b recipe.Problem) bool {
-		a.Service, b.Service = "", ""
-		return a == b
-	})
 }

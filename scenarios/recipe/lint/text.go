@@ -67,14 +67,16 @@ func (r *Report) summary(colour bool) string {
 	if c.Ignored > 0 {
 		parts = append(parts, fmt.Sprintf("%d ignored", c.Ignored))
 	}
-	verdict := reports.Pass
+	level := ""
 	switch {
 	case c.Errors > 0:
-		verdict = reports.Fail
-	case c.Warnings+c.BadIgnores+c.Unresolved > 0:
-		verdict = reports.Invalid
+		level = "error"
+	case c.Warnings+c.BadIgnores > 0:
+		level = "warning"
+	case c.Unresolved > 0:
+		level = "note"
 	}
-	text := reports.Headline(verdict, strings.Join(parts, ", "), colour)
+	text := reports.Headline(level, strings.Join(parts, ", "), colour)
 	text += fmt.Sprintf(" in %s of %s", count(services, "service"), count(len(r.Files), "file"))
 	if len(r.Skipped) > 0 {
 		text += fmt.Sprintf("; %s skipped", count(len(r.Skipped), "other file"))

@@ -1,0 +1,6 @@
+package recipe
+
+import "slices"
+
+// Stages are what available_on may name.
+func Stages() []string { return slices.Clone(stages) }
