@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -34,8 +35,8 @@ func TestWriteText(t *testing.T) {
 	var heads []string
 	lines := strings.Split(strings.TrimSuffix(plain.String(), "\n"), "\n")
 	for _, line := range lines {
-		if head, _, ok := strings.Cut(line, ": "); ok && strings.Contains(head, ".yml:") {
-			heads = append(heads, head)
+		if m := regexp.MustCompile(`^(\S.*:\d+:\d+: [a-z]+(?: HP\d+)?(?: [a-z]+)?): `).FindStringSubmatch(line); m != nil {
+			heads = append(heads, m[1])
 		}
 	}
 	want := []string{
