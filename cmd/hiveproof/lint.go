@@ -123,7 +123,11 @@ func (f *lintFlags) run(paths []string) error {
 	if f.explain != "" {
 		page, err := pages.Page(strings.ToUpper(f.explain))
 		if err != nil {
-			return usageError{fmt.Errorf("--explain %q: no such rule; they are HP001 to HP210, see --explain with completion or docs/rules", f.explain)}
+			var ids []string
+			for _, r := range lint.Rules() {
+				ids = append(ids, r.ID)
+			}
+			return usageError{fmt.Errorf("--explain %q is no rule; the rules are %s", f.explain, strings.Join(ids, ", "))}
 		}
 		_, err = fmt.Print(page)
 		return err

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,11 +133,7 @@ func parseIgnore(text string) (ids []string, reason string, bad []string, ours b
 
 // onStage reports whether the service that a line belongs to was looked at.
 func (f *File) onStage(line int, stage string) bool {
-	var of *recipe.Service
-	for _, s := range f.recipe.Services {
-		if s.Position.Line <= line {
-			of = s
-		}
-	}
-	return of == nil || stage == "" || !of.Known("available_on") || slices.Contains(of.AvailableOn, stage)
+	services := f.recipe.Services
+	next, _ := slices.BinarySearchFunc(services, line+1, func(s *recipe.Service, line int) int { return cmp.Compare(s.Position.Line, line) })
+	return next == 0 || available(services[next-1], stage)
 }

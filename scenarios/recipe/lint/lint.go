@@ -137,7 +137,7 @@ func (r *Report) Failed(strict bool) bool {
 func Run(sources []Source, opts Options) *Report {
 	report := &Report{Files: []*File{}, Hosts: opts.Hosts, Stage: opts.Stage}
 	for _, source := range sources {
-		f, isDefinition := read(source, opts.Vars)
+		f, isDefinition := read(source, opts)
 		if !isDefinition {
 			report.Skipped = append(report.Skipped, source.Path)
 			continue
@@ -171,20 +171,24 @@ func compare(a, b Finding) int {
 
 // read parses one file; the parser's problems are findings of the rules that it
 // checks. It is no definition if it was only found in a directory and is none.
-func read(source Source, vars map[string]string) (f *File, isDefinition bool) {
+func read(source Source, opts Options) (f *File, isDefinition bool) {
 	r, problems := recipe.ParsePartial(source.Path, source.Text)
 	if source.Found && !looksLikeDefinition(source.Text, r, problems) {
 		return nil, false
 	}
-	if len(vars) > 0 && r.Plugin != "" {
-		problems = r.ResolvePartial(vars)
+	if len(opts.Vars) > 0 && r.Plugin != "" {
+		problems = r.ResolvePartial(opts.Vars)
 	}
 	f = &File{Path: source.Path, Services: []Axes{}, Findings: []Finding{}, recipe: r, problems: problems}
 	for _, p := range problems {
 		f.add(Finding{Rule: p.Rule, Severity: Error, Service: p.Service, Line: p.Line, Column: p.Column, Message: p.Message})
 	}
+	elsewhere := make(map[string]bool) // services that the stage does not have
+	for _, s := range r.Services {
+		elsewhere[s.Name] = !available(s, opts.Stage)
+	}
 	for _, u := range r.Unresolved() {
-		if u.Needed {
+		if u.Needed && !elsewhere[u.Service] {
 			f.Unresolved = append(f.Unresolved, Note{Service: u.Service, Place: Place{u.Position.Line, u.Position.Column},
 				Message: fmt.Sprintf("%q is a template where the value must be known, so that what hangs on it was not checked; give it with --vars", u.Text)})
 		}

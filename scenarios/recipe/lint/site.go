@@ -68,7 +68,7 @@ func newSite(files []*File, opts Options) *site {
 	x := &site{hosts: opts.Hosts, stage: opts.Stage, prepared: map[string]*recipe.Volume{}, shares: map[string][]mount{}, ports: map[socket][]publication{}}
 	for _, f := range files {
 		for _, s := range f.recipe.Services {
-			if opts.Stage != "" && s.Known("available_on") && !slices.Contains(s.AvailableOn, opts.Stage) {
+			if !available(s, opts.Stage) {
 				continue
 			}
 			x.services = append(x.services, &service{Service: s, file: f, balances: balances(s)})
@@ -99,6 +99,11 @@ func newSite(files []*File, opts Options) *site {
 	}
 	x.upstream = references(x)
 	return x
+}
+
+// available reports whether a service may be deployed on a stage; empty is any.
+func available(s *recipe.Service, stage string) bool {
+	return stage == "" || !s.Known("available_on") || slices.Contains(s.AvailableOn, stage)
 }
 
 // balances are the places on the balance axis that a service may have.

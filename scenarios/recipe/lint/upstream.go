@@ -42,8 +42,35 @@ func lowPort(p *recipe.Port) bool {
 	return p.Published != 0 && p.Known("published_port") && p.Published < firstInternalPort
 }
 
-// A host as a definition names it: alone, or followed by a port.
-var hostPort = regexp.MustCompile(`[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?(?::([0-9]{1,5})\b)?`)
+// hosts calls found for each word of text that may be a host's name, with the port
+// behind it or 0. bare is false where a port, // or @ says that it is a host, or
+// where it is the whole text.
+func hosts(text string, found func(name string, port int, bare bool)) {
+	in := func(c byte) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-'
+	}
+	for begin := 0; begin < len(text); begin++ {
+		end := begin
+		for end < len(text) && in(text[end]) {
+			end++
+		}
+		if end == begin {
+			continue
+		}
+		name, port, next := text[begin:end], 0, end
+		if strings.HasPrefix(text[end:], ":") {
+			for next = end + 1; next < len(text) && text[next] >= '0' && text[next] <= '9'; next++ {
+			}
+			if n, err := strconv.ParseUint(text[end+1:next], 10, 16); err == nil {
+				port = int(n)
+			}
+		}
+		before := text[:begin]
+		whole := begin == 0 && end == len(text)
+		found(name, port, port == 0 && !whole && !strings.HasSuffix(before, "//") && !strings.HasSuffix(before, "@"))
+		begin = next
+	}
+}
 
 // A container host's name as hive-builder gives it, such as p-hive0.example.
 var hostName = regexp.MustCompile(`^(?:[ps]-)?hive[0-9]+(?:\.|$)`)
@@ -69,19 +96,12 @@ func references(x *site) map[*service]reference {
 	}
 	out := make(map[*service]reference)
 	note := func(proxy *service, at recipe.Position, text string) {
-		for _, m := range hostPort.FindAllStringSubmatchIndex(text, -1) {
-			name, port := text[m[0]:m[1]], 0
-			if m[2] >= 0 {
-				name = text[m[0] : m[2]-1]
-				port, _ = strconv.Atoi(text[m[2]:m[3]]) // five digits are a number
-			}
-			before := text[:m[0]]
-			upstreams := byPort[port]
-			if !hostName.MatchString(name) {
-				upstreams = byName[name]
-				if port == 0 && (m[0] > 0 || m[1] < len(text)) && !strings.HasSuffix(before, "//") && !strings.HasSuffix(before, "@") {
-					upstreams = nil
-				}
+		hosts(text, func(name string, port int, bare bool) {
+			upstreams := byName[name]
+			if port != 0 && hostName.MatchString(name) {
+				upstreams = byPort[port]
+			} else if bare {
+				return
 			}
 			for i, u := range upstreams {
 				if _, twice := out[u]; !twice && u != proxy && meet(u, proxy) {
@@ -91,7 +111,7 @@ func references(x *site) map[*service]reference {
 					break
 				}
 			}
-		}
+		})
 	}
 	if len(byName) == 0 {
 		return out
