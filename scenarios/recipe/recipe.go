@@ -134,9 +134,6 @@ type Service struct {
 	keys *node // the service's map
 }
 
-// stages are what available_on may name.
-var stages = []string{"private", "staging", "production"}
-
 // Has reports whether the file gives the key.
 func (s *Service) Has(key string) bool { return s.keys.get(key) != nil }
 

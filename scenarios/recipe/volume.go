@@ -76,6 +76,8 @@ type NFS struct {
 	Size        string // as written; empty if not given
 	Bytes       int64
 	AvailableOn []string // stages; nil is the service's
+
+	node *node
 }
 
 func (d *decoder) volumes(s *Service, key string, n *node) {
@@ -113,7 +115,7 @@ var volumeKeys = map[string]field[*Volume]{
 		}
 	},
 	"nfs": func(d *decoder, v *Volume, key string, n *node) {
-		v.NFS = &NFS{Position: n.pos}
+		v.NFS = &NFS{Position: n.pos, node: n}
 		fields(d, n, key, nfsKeys, v.NFS, nil)
 	},
 	"driver":      func(d *decoder, v *Volume, key string, n *node) { v.Driver = d.word(n, key) },
