@@ -20,7 +20,7 @@ const mark = "hiveproof:"
 // and is about its own line, or if it stands alone, about the next line that is
 // more than a comment. If a service begins in that line, it is about all of the
 // service. A comment without a reason ignores nothing.
-func (f *File) silence(stage string) {
+func (f *File) silence() {
 	comments := f.recipe.Comments()
 	targets := targetLines(f.recipe, comments)
 	begin := make(map[int][]*recipe.Service)
@@ -58,7 +58,7 @@ func (f *File) silence(stage string) {
 					silenced[hit] = Ignored{f.Findings[hit], reason, here}
 				}
 			}
-			if len(hits) == 0 && f.onStage(targets[i], stage) {
+			if len(hits) == 0 && f.lookedAt(targets[i]) {
 				bad = append(bad, fmt.Sprintf("this comment ignores nothing: there is no %s here; take it away", id))
 			}
 		}
@@ -131,9 +131,9 @@ func parseIgnore(text string) (ids []string, reason string, bad []string, ours b
 	return ids, reason, bad, true
 }
 
-// onStage reports whether the service that a line belongs to was looked at.
-func (f *File) onStage(line int, stage string) bool {
+// lookedAt reports whether the service that a line belongs to is on the stage.
+func (f *File) lookedAt(line int) bool {
 	services := f.recipe.Services
 	next, _ := slices.BinarySearchFunc(services, line+1, func(s *recipe.Service, line int) int { return cmp.Compare(s.Position.Line, line) })
-	return next == 0 || available(services[next-1], stage)
+	return next == 0 || !f.elsewhere[services[next-1].Name]
 }

@@ -89,8 +89,10 @@ type File struct {
 	Unresolved []Note    `json:"unresolved,omitempty"`    // templates where a value must be known
 	BadIgnores []Note    `json:"ignore_errors,omitempty"` // comments that silence nothing
 
-	recipe   *recipe.Recipe
-	problems recipe.Problems
+	recipe    *recipe.Recipe
+	deployed  *recipe.Recipe  // as the stage has it
+	elsewhere map[string]bool // services that the stage does not have
+	problems  recipe.Problems
 }
 
 // Problems is what the parser finds wrong with the file, also what is ignored.
@@ -144,7 +146,7 @@ func Run(sources []Source, opts Options) *Report {
 		}
 		report.Files = append(report.Files, f)
 	}
-	x := newSite(report.Files, opts)
+	x := newSite(report.Files, opts.Hosts)
 	for _, s := range x.services {
 		s.file.Services = append(s.file.Services, s.axes)
 		for _, rule := range rules {
@@ -157,7 +159,7 @@ func Run(sources []Source, opts Options) *Report {
 		}
 	}
 	for _, f := range report.Files {
-		f.silence(opts.Stage)
+		f.silence()
 		slices.SortStableFunc(f.Findings, compare)
 	}
 	return report
@@ -179,16 +181,21 @@ func read(source Source, opts Options) (f *File, isDefinition bool) {
 	if len(opts.Vars) > 0 && r.Plugin != "" {
 		problems = r.ResolvePartial(opts.Vars)
 	}
-	f = &File{Path: source.Path, Services: []Axes{}, Findings: []Finding{}, recipe: r, problems: problems}
+	f = &File{Path: source.Path, Services: []Axes{}, Findings: []Finding{}, recipe: r, deployed: r, problems: problems}
 	for _, p := range problems {
 		f.add(Finding{Rule: p.Rule, Severity: Error, Service: p.Service, Line: p.Line, Column: p.Column, Message: p.Message})
 	}
-	elsewhere := make(map[string]bool) // services that the stage does not have
-	for _, s := range r.Services {
-		elsewhere[s.Name] = !available(s, opts.Stage)
+	if opts.Stage != "" {
+		f.deployed, f.elsewhere = r.ForStage(opts.Stage), make(map[string]bool)
+		for _, s := range r.Services {
+			f.elsewhere[s.Name] = true
+		}
+		for _, s := range f.deployed.Services {
+			delete(f.elsewhere, s.Name)
+		}
 	}
 	for _, u := range r.Unresolved() {
-		if u.Needed && !elsewhere[u.Service] {
+		if u.Needed && !f.elsewhere[u.Service] {
 			f.Unresolved = append(f.Unresolved, Note{Service: u.Service, Place: Place{u.Position.Line, u.Position.Column},
 				Message: fmt.Sprintf("%q is a template where the value must be known, so that what hangs on it was not checked; give it with --vars", u.Text)})
 		}

@@ -11,7 +11,6 @@ import (
 // looked up across them.
 type site struct {
 	hosts    int
-	stage    string
 	services []*service
 	prepared map[string]*recipe.Volume // by name: volumes that some service has built
 	shares   map[string][]mount        // by what is shared, see shareKeys
@@ -64,17 +63,14 @@ func (v *volume) is(pattern recipe.VolumePattern) bool {
 	return len(v.patterns) == 1 && v.patterns[0] == pattern
 }
 
-func newSite(files []*File, opts Options) *site {
-	x := &site{hosts: opts.Hosts, stage: opts.Stage, prepared: map[string]*recipe.Volume{}, shares: map[string][]mount{}, ports: map[socket][]publication{}}
+func newSite(files []*File, hosts int) *site {
+	x := &site{hosts: hosts, prepared: map[string]*recipe.Volume{}, shares: map[string][]mount{}, ports: map[socket][]publication{}}
 	for _, f := range files {
-		for _, s := range f.recipe.Services {
-			if !available(s, opts.Stage) {
-				continue
-			}
+		for _, s := range f.deployed.Services {
 			x.services = append(x.services, &service{Service: s, file: f, balances: balances(s)})
 			for _, v := range s.Volumes {
-				if built := onStage(v, opts.Stage); x.prepared[v.Source] == nil && hasStorage(&built) {
-					x.prepared[v.Source] = &built
+				if x.prepared[v.Source] == nil && hasStorage(v) {
+					x.prepared[v.Source] = v
 				}
 			}
 		}
@@ -99,11 +95,6 @@ func newSite(files []*File, opts Options) *site {
 	}
 	x.upstream = references(x)
 	return x
-}
-
-// available reports whether a service may be deployed on a stage; empty is any.
-func available(s *recipe.Service, stage string) bool {
-	return stage == "" || !s.Known("available_on") || slices.Contains(s.AvailableOn, stage)
 }
 
 // balances are the places on the balance axis that a service may have.
@@ -138,22 +129,9 @@ func sample(b recipe.Balance) *recipe.Service {
 
 func hasStorage(v *recipe.Volume) bool { return v.DRBD != nil || v.NFS != nil || v.Driver != "" }
 
-// onStage is the volume as it is built on a stage: drbd and nfs may be for some
-// stages only, and on the others it is a plain one.
-func onStage(v *recipe.Volume, stage string) recipe.Volume {
-	built := *v
-	if v.DRBD != nil && stage != "" && v.DRBD.AvailableOn != nil && !slices.Contains(v.DRBD.AvailableOn, stage) {
-		built.DRBD = nil
-	}
-	if v.NFS != nil && stage != "" && v.NFS.AvailableOn != nil && !slices.Contains(v.NFS.AvailableOn, stage) {
-		built.NFS = nil
-	}
-	return built
-}
-
 func (x *site) volume(s *service, v *recipe.Volume) volume {
-	out := volume{Volume: v, built: onStage(v, x.stage)}
-	if p := x.prepared[v.Source]; p != nil && v.Type == recipe.TypeVolume && v.Source != "" && !hasStorage(&out.built) {
+	out := volume{Volume: v, built: *v}
+	if p := x.prepared[v.Source]; p != nil && v.Type == recipe.TypeVolume && v.Source != "" && !hasStorage(v) {
 		out.built.DRBD, out.built.NFS, out.built.Driver, out.built.DriverOpts = p.DRBD, p.NFS, p.Driver, p.DriverOpts
 	}
 	if !decided(v, &out.built) {
