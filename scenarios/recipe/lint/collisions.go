@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
@@ -9,7 +10,7 @@ import (
 
 // maxRivals bounds how many of those who want the same port or share one is
 // compared with, so that hostile input does not take quadratic time.
-const maxRivals = 256
+const maxRivals = 64
 
 // samePort is HP209. A published port is the whole site's: ingress takes it on
 // every host, and mode host wherever a task runs. Services that are never deployed
@@ -57,27 +58,33 @@ func (x *site) rival(p publication) *publication {
 	return nil
 }
 
-// constraint takes "key==value" or "key!=value" apart.
-func constraint(text string) (key, value string, equal, ok bool) {
-	for _, operator := range []string{"==", "!="} {
-		if key, value, ok = strings.Cut(text, operator); ok {
-			return strings.TrimSpace(key), strings.TrimSpace(value), operator == "==", true
-		}
-	}
-	return "", "", false, false
+// constraint is "key==value" or "key!=value" of a placement.
+type constraint struct {
+	key, value      string
+	equal, template bool
 }
+
+func constraints(s *recipe.Service) []constraint {
+	var out []constraint
+	for _, text := range s.Placement.Constraints {
+		key, value, equal := strings.Cut(text, "==")
+		if !equal {
+			key, value, _ = strings.Cut(text, "!=")
+		}
+		out = append(out, constraint{strings.TrimSpace(key), strings.TrimSpace(value), equal, templated(text)})
+	}
+	return out
+}
+
+// names reports whether only one host can meet the constraint.
+func (c constraint) names() bool { return c.equal && (c.key == "node.hostname" || c.key == "node.id") }
 
 // apart reports whether constraints keep two services off the same host, or may do
 // so because one is a template.
 func apart(a, b *service) bool {
-	for _, c := range a.Placement.Constraints {
-		for _, d := range b.Placement.Constraints {
-			if templated(c) || templated(d) {
-				return true
-			}
-			key, value, equal, ok := constraint(c)
-			otherKey, otherValue, otherEqual, otherOK := constraint(d)
-			if ok && otherOK && key == otherKey && (equal && otherEqual && value != otherValue || equal != otherEqual && value == otherValue) {
+	for _, c := range a.constraints {
+		for _, d := range b.constraints {
+			if c.template || d.template || c.key == d.key && (c.equal && d.equal && c.value != d.value || c.equal != d.equal && c.value == d.value) {
 				return true
 			}
 		}
@@ -87,13 +94,9 @@ func apart(a, b *service) bool {
 
 // together reports whether constraints keep two services on the same one host.
 func together(a, b *service) bool {
-	for _, c := range a.Placement.Constraints {
-		for _, d := range b.Placement.Constraints {
-			key, value, equal, _ := constraint(c)
-			otherKey, otherValue, otherEqual, _ := constraint(d)
-			if equal && otherEqual && key == otherKey && value == otherValue && (key == "node.hostname" || key == "node.id") {
-				return true
-			}
+	for _, c := range a.constraints {
+		if c.names() && slices.Contains(b.constraints, c) {
+			return true
 		}
 	}
 	return false

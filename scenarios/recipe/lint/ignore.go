@@ -75,7 +75,6 @@ func (f *File) silence() {
 		left = append(left, finding)
 	}
 	f.Findings = left
-	slices.SortStableFunc(f.Ignored, func(a, b Ignored) int { return compare(a.Finding, b.Finding) })
 }
 
 // targetLines gives for each comment the line that it is about.

@@ -86,8 +86,8 @@ type File struct {
 	Services   []Axes    `json:"services"`
 	Findings   []Finding `json:"findings"`
 	Ignored    []Ignored `json:"ignored,omitempty"`
-	Unresolved []Note    `json:"unresolved,omitempty"`    // templates where a value must be known
-	BadIgnores []Note    `json:"ignore_errors,omitempty"` // comments that silence nothing
+	Unresolved []Note    `json:"unresolved,omitempty"`  // templates where a value must be known
+	BadIgnores []Note    `json:"bad_ignores,omitempty"` // comments that silence nothing
 
 	recipe    *recipe.Recipe
 	deployed  *recipe.Recipe  // as the stage has it
@@ -159,8 +159,10 @@ func Run(sources []Source, opts Options) *Report {
 		}
 	}
 	for _, f := range report.Files {
-		f.silence()
 		slices.SortStableFunc(f.Findings, compare)
+		// An anchor is read through each of its aliases.
+		f.Findings = slices.Compact(f.Findings)
+		f.silence()
 	}
 	return report
 }
@@ -168,7 +170,7 @@ func Run(sources []Source, opts Options) *Report {
 func (f *File) add(finding Finding) { f.Findings = append(f.Findings, finding) }
 
 func compare(a, b Finding) int {
-	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Rule, b.Rule))
+	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message))
 }
 
 // read parses one file; the parser's problems are findings of the rules that it

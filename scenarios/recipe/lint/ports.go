@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
 )
@@ -158,8 +157,5 @@ func noVIP(x *site, s *service) []remark {
 // pinned reports whether the tasks may run on one host only, or nobody can tell
 // because a constraint is a template.
 func (s *service) pinned() bool {
-	return slices.ContainsFunc(s.Placement.Constraints, func(c string) bool {
-		key, _, equal := strings.Cut(c, "==")
-		return templated(c) || equal && slices.Contains([]string{"node.hostname", "node.id"}, strings.TrimSpace(key))
-	})
+	return slices.ContainsFunc(s.constraints, func(c constraint) bool { return c.template || c.names() })
 }

@@ -319,6 +319,9 @@ func TestRules(t *testing.T) {
 // Several files are one site.
 func TestAcrossFiles(t *testing.T) {
 	expect(t, lintTexts(three, one(port(80, "ingress")), head+service("api", port(80, "ingress"))), "b HP209 api 5:47")
+	// What two services have through an anchor is said of each, and of one once.
+	expect(t, lintTexts(three, one(global, dnsrr, "ports: [&p {target_port: 80, published_port: 80}, *p]")+service("api", global, "ports: [*p]")),
+		"a HP201 web 6:20", "a HP202 web 7:16", "a HP202 api 7:16", "a HP209 web 7:50", "a HP209 api 7:50")
 	expect(t, lintTexts(three, one(dnsrr, "replicas: 2", volumes(nfs)), head+service("api", dnsrr, volumes(nfs))), "b HP103 api 6:24")
 }
 

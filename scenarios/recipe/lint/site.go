@@ -39,9 +39,10 @@ type service struct {
 	file *File
 	// balances are the places on the balance axis that it may have: one, unless a
 	// value that decides it is not known.
-	balances []recipe.Balance
-	volumes  []volume
-	axes     Axes
+	balances    []recipe.Balance
+	volumes     []volume
+	constraints []constraint
+	axes        Axes
 }
 
 // volume is a volume with the patterns that it may have, none if its keys do not
@@ -67,7 +68,7 @@ func newSite(files []*File, hosts int) *site {
 	x := &site{hosts: hosts, prepared: map[string]*recipe.Volume{}, shares: map[string][]mount{}, ports: map[socket][]publication{}}
 	for _, f := range files {
 		for _, s := range f.deployed.Services {
-			x.services = append(x.services, &service{Service: s, file: f, balances: balances(s)})
+			x.services = append(x.services, &service{Service: s, file: f, balances: balances(s), constraints: constraints(s)})
 			for _, v := range s.Volumes {
 				if x.prepared[v.Source] == nil && hasStorage(v) {
 					x.prepared[v.Source] = v
