@@ -12,6 +12,7 @@ import (
 	pages "github.com/hiveproof/hiveproof/docs/rules"
 	"github.com/hiveproof/hiveproof/scenarios/recipe/lint"
 	"github.com/hiveproof/hiveproof/scenarios/recipes"
+	"golang.org/x/sys/unix"
 )
 
 // Whatever is linted, every finding has a rule and a place in its file, and is
@@ -133,14 +134,25 @@ func TestHostile(t *testing.T) {
 			return "  # hiveproof:ignore HP205,HP007 x\n" + service(fmt.Sprint("s", i), "endpoint_mode: vip")
 		}),
 	} {
-		start := time.Now()
+		start := processorTime(t)
 		r := lintTexts(three, src)
-		took := time.Since(start)
+		took := processorTime(t) - start
 		t.Logf("%s: %d bytes, %+v in %v", name, len(src), r.Count(), took.Round(time.Millisecond))
 		if took > 10*time.Second {
 			t.Errorf("%s took %v", name, took)
 		}
 	}
+}
+
+// processorTime is what this process has used so far; a busy machine does not add
+// to it.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkLint1000Services(b *testing.B) {
