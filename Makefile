@@ -25,7 +25,7 @@ e2e: setup build
 	HIVEPROOF_E2E=1 $(GO) test -count=1 -timeout 45m -v ./e2e/
 
 bench:
-	$(GO) test -run '^$$' -bench . ./provision/fabric/ ./scenarios/recipe/
+	$(GO) test -run '^$$' -bench . ./provision/fabric/ ./scenarios/recipe/ ./scenarios/recipe/lint/
 
 lint:
 	$(GO) vet ./...

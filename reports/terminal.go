@@ -55,7 +55,7 @@ type Console interface {
 
 // NewConsole is a Terminal if f is a terminal that can be drawn on, else plain lines.
 func NewConsole(f *os.File) Console {
-	if term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	if drawable(f) {
 		return NewTerminal(f, TerminalOptions{})
 	}
 	return plainConsole{NewPlain(f)}

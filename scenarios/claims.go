@@ -1,7 +1,9 @@
 package scenarios
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hiveproof/hiveproof/probes"
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
@@ -12,7 +14,7 @@ type Claim struct {
 	ID    string
 	Text  string
 	Guide string // the guide's section that makes it
-	Axes  string // what it applies to, for people
+	Axes  string // what it applies to: places on the axes, joined by " + "
 
 	// Applies says whether a service's axes derive the claim.
 	Applies func(recipe.Axes) bool
@@ -23,6 +25,33 @@ type Claim struct {
 
 // Claims returns every claim in the order of reports.
 func Claims() []Claim { return slices.Clone(claims) }
+
+// WhyNot says why the place of a service on the axes does not derive the claim;
+// empty if it does.
+func (c Claim) WhyNot(a recipe.Axes) string {
+	if c.Applies(a) {
+		return ""
+	}
+	var has []string
+	for _, want := range strings.Split(c.Axes, " + ") {
+		if is := sameAxis(want, a); is != want {
+			has = append(has, is)
+		}
+	}
+	return fmt.Sprintf("is for %s, and this service is %s", c.Axes, strings.Join(has, " and "))
+}
+
+// sameAxis is a's place on the axis that the place want is on.
+func sameAxis(want string, a recipe.Axes) string {
+	switch {
+	case slices.Contains([]recipe.Balance{recipe.Singleton, recipe.Scalable, recipe.Global}, recipe.Balance(want)):
+		return string(a.Balance)
+	case slices.Contains([]recipe.Publish{recipe.Internal, recipe.Mesh, recipe.OneToOne, recipe.VirtualIP}, recipe.Publish(want)):
+		return string(a.Publish)
+	default:
+		return string(a.Volume)
+	}
+}
 
 // The places on the axes that claims apply to.
 func published(a recipe.Axes) bool    { return a.Publish != recipe.Internal }

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/hiveproof/hiveproof/scenarios/recipe"
 )
 
 // listing is a plan as lines "scenario service claim".
@@ -122,5 +124,34 @@ func TestClaimsAndScenarios(t *testing.T) {
 	Claims()[0].ID, All()[0].ID = "x", "x"
 	if Claims()[0].ID == "x" || All()[0].ID == "x" {
 		t.Error("a caller can change the registry")
+	}
+}
+
+// A claim that a place on the axes does not derive says what it is for and what
+// differs.
+func TestWhyNot(t *testing.T) {
+	for _, c := range Claims() {
+		for _, b := range []recipe.Balance{recipe.Singleton, recipe.Scalable, recipe.Global} {
+			for _, p := range []recipe.Publish{recipe.Internal, recipe.Mesh, recipe.OneToOne, recipe.VirtualIP} {
+				a := recipe.Axes{Balance: b, Volume: recipe.Stateless, Publish: p}
+				why := c.WhyNot(a)
+				if c.Applies(a) != (why == "") {
+					t.Errorf("%s applies to %v: %v, and yet %q", c.ID, a, c.Applies(a), why)
+				}
+				if differs := string(p); why != "" && !strings.HasSuffix(why, differs) && !strings.HasSuffix(why, string(b)) {
+					t.Errorf("%s and %v: %q", c.ID, a, why)
+				}
+			}
+		}
+	}
+	balances := claims[2]
+	for want, a := range map[string]recipe.Axes{
+		"is for mesh + scalable, and this service is singleton":              {Balance: recipe.Singleton, Publish: recipe.Mesh},
+		"is for mesh + scalable, and this service is internal and singleton": {Balance: recipe.Singleton, Publish: recipe.Internal},
+		"": {Balance: recipe.Scalable, Publish: recipe.Mesh},
+	} {
+		if got := balances.WhyNot(a); got != want {
+			t.Errorf("%s and %v: %q, want %q", balances.ID, a, got, want)
+		}
 	}
 }

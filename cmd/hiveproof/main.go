@@ -125,10 +125,11 @@ trusted, 2 usage or input, 3 the lab could not do it, 130 interrupted.`,
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.stateDir, "state-dir", "", "where labs live while they run (default $XDG_STATE_HOME/hiveproof)")
-	flags.StringVar(&g.cacheDir, "cache-dir", "", "where images are kept (default $XDG_CACHE_HOME/hiveproof)")
+	flags.StringVar(&g.cacheDir, "cache-dir", "", "where images and snapshots are kept (default $XDG_CACHE_HOME/hiveproof)")
 	root.AddCommand(
 		newRunCommand(g), newUpCommand(g), newStatusCommand(g), newSSHCommand(g), newDownCommand(g),
-		newListCommand(), newImageCommand(g), newSnapshotCommand(g), newDoctorCommand(g), newReportCommand(), newGCCommand(g), newVersionCommand(),
+		newListCommand(), newLintCommand(), newExplainCommand(), newImageCommand(g), newSnapshotCommand(g),
+		newDoctorCommand(g), newReportCommand(), newGCCommand(g), newVersionCommand(),
 		newBenchCommand(g), newReapCommand(), newSuperviseCommand(g),
 	)
 	return root

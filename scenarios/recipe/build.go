@@ -3,160 +3,224 @@ package recipe
 import (
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
+)
+
+// Styles of scalars whose text is not resolved by YAML's implicit types.
+const (
+	quotedStyle = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 )
 
 // build makes a node of the parser's. An error ends the reading of the file; what
 // leaves the rest readable (a duplicate key) is only complained about.
-func (b *builder) build(n ast.Node) (*node, error) {
-	out := &node{pos: b.position(n), size: 1}
-	switch n := n.(type) {
-	case nil, *ast.NullNode:
-		out.kind = kindNull
-	case *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		out.text = n.GetToken().Value
-		out.kind = plainKind(out.text)
-	case *ast.StringNode:
-		out.text = n.Value
-		out.quoted = n.Token.Type == token.SingleQuoteType || n.Token.Type == token.DoubleQuoteType
+func (b *builder) build(n *yaml.Node) (*node, error) {
+	if n.Kind == yaml.AliasNode {
+		return b.follow(n)
+	}
+	out := b.newNode()
+	out.pos, out.size = b.position(n), 1+len(n.Value)/64
+	if n.Anchor != "" {
+		b.anchored[n] = nil
+	}
+	var err error
+	switch n.Kind {
+	case yaml.MappingNode:
+		err = b.buildMap(out, n.Content)
+	case yaml.SequenceNode:
+		err = b.buildList(out, n.Content)
+	case yaml.ScalarNode:
+		out.text, out.quoted = n.Value, n.Style&quotedStyle != 0
 		out.kind = kindString
-		if !out.quoted {
+		if out.quoted {
+			b.texts = append(b.texts, out.pos)
+		} else {
 			out.kind = plainKind(out.text)
 		}
-	case *ast.LiteralNode:
-		out.text, out.quoted, out.kind = n.Value.Value, true, kindString
-	case *ast.MappingNode:
-		return out, b.buildMap(out, n.Values)
-	case *ast.MappingValueNode:
-		return out, b.buildMap(out, []*ast.MappingValueNode{n})
-	case *ast.SequenceNode:
-		out.kind = kindList
-		for i, v := range n.Values {
-			item, err := b.build(v)
-			if err != nil {
-				return nil, err
-			}
-			if isNothing(v) && i < len(n.Entries) && n.Entries[i].Start != nil {
-				item.pos = b.tokenPosition(n.Entries[i].Start)
-			}
-			out.items = append(out.items, item)
-			if err := b.grow(out, item); err != nil {
-				return nil, err
-			}
-		}
-	case *ast.AnchorNode:
-		return b.buildAnchor(n)
-	case *ast.AliasNode:
-		name := strings.TrimSpace(n.Value.GetToken().Value)
-		target, known := b.anchors[name]
-		switch {
-		case !known:
-			return nil, b.problem(out.pos, "not YAML: no anchor &%s before this alias", name)
-		case target == nil:
-			return nil, b.problem(out.pos, "anchor &%s holds an alias of itself", name)
-		}
-		return target, nil
-	case *ast.TagNode:
-		return b.buildTag(n)
-	default:
-		return nil, b.problem(out.pos, "not YAML that hive-builder reads: %s", n.Type())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		b.applyTag(out, n.Tag)
+	}
+	if n.Anchor != "" {
+		b.anchored[n] = out
 	}
 	return out, nil
+}
+
+// newNode takes a node from a block of them: a file has many, and they live as long
+// as each other.
+func (b *builder) newNode() *node {
+	if len(b.free) == 0 {
+		b.free = make([]node, 256)
+	}
+	out := &b.free[0]
+	b.free = b.free[1:]
+	return out
+}
+
+// follow gives the node that an alias stands for.
+func (b *builder) follow(n *yaml.Node) (*node, error) {
+	target := b.anchored[n.Alias]
+	if target == nil {
+		return nil, b.problem(b.position(n), "anchor &%s holds an alias of itself", n.Value)
+	}
+	target.shared = true
+	return target, b.count(b.position(n), target.size)
+}
+
+// count bounds what is repeated by aliases and merge keys.
+func (b *builder) count(pos Position, size int) error {
+	if b.followed += size; b.followed > maxFollowed {
+		return b.problem(pos, "aliases and merge keys repeat more than %d values", maxFollowed)
+	}
+	return nil
+}
+
+// position is where a node begins: behind its anchor; a map at its first key, a
+// list at its first dash.
+func (b *builder) position(n *yaml.Node) Position {
+	pos := Position{File: b.file, Line: max(1, n.Line), Column: max(1, n.Column)}
+	if n.Anchor == "" {
+		return pos
+	}
+	if len(n.Content) > 0 && n.Style&(yaml.FlowStyle|yaml.TaggedStyle) == 0 {
+		first := b.position(n.Content[0])
+		if n.Kind == yaml.SequenceNode {
+			first.Column = max(1, first.Column-2)
+		}
+		return first
+	}
+	const longest = 2048 // bytes of a line; what is longer was made by a program
+	if line := b.lines[pos.Line-1]; len(line) <= longest {
+		rest := line[byteOffset(line, pos.Column-1):]
+		behind := strings.TrimPrefix(rest, "&"+n.Anchor)
+		value := strings.TrimLeft(behind, " \t")
+		if value != "" && value[0] != '#' {
+			pos.Column += len([]rune(rest)) - len([]rune(value))
+		}
+	}
+	return pos
 }
 
 // isNothing reports whether a value is not even written as null.
-func isNothing(n ast.Node) bool {
-	null, ok := n.(*ast.NullNode)
-	return ok && null.Token.Type == token.ImplicitNullType
+func isNothing(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "" && n.Anchor == "" && n.Style&(quotedStyle|yaml.TaggedStyle) == 0
 }
 
-// grow adds a child's size to its parent's and refuses what is too large once
-// its aliases are followed.
-func (b *builder) grow(parent, child *node) error {
-	if parent.size += child.size; parent.size > maxNodes {
-		return b.problem(parent.pos, "more than %d values once the aliases are followed", maxNodes)
+func (b *builder) applyTag(n *node, tag string) {
+	scalar := n.kind != kindMap && n.kind != kindList
+	switch {
+	case tag == "!!map" && n.kind == kindMap, tag == "!!seq" && n.kind == kindList:
+	case tag == "!!str" && scalar:
+		n.kind, n.quoted = kindString, true
+	case (tag == "!vault" || tag == "!unsafe") && scalar:
+		n.kind, n.quoted, n.tag = kindString, true, tag
+	default:
+		b.refuse(n.pos, "tag %s is not read here", tag)
+	}
+}
+
+func (b *builder) buildList(out *node, items []*yaml.Node) error {
+	out.kind = kindList
+	out.items = make([]*node, 0, len(items))
+	for _, n := range items {
+		item, err := b.build(n)
+		if err != nil {
+			return err
+		}
+		if isNothing(n) {
+			item.pos.Column = max(1, item.pos.Column-1) // of the dash
+		}
+		out.items = append(out.items, item)
+		out.size += item.size
 	}
 	return nil
 }
 
-func (b *builder) buildAnchor(n *ast.AnchorNode) (*node, error) {
-	name := strings.TrimSpace(n.Name.GetToken().Value)
-	b.anchors[name] = nil
-	out, err := b.build(n.Value)
-	if err != nil {
-		return nil, err
-	}
-	b.anchors[name] = out
-	return out, nil
-}
-
-func (b *builder) buildTag(n *ast.TagNode) (*node, error) {
-	if n.Value == nil {
-		return nil, b.problem(b.position(n), "tag %s without a value", n.Start.Value)
-	}
-	out, err := b.build(n.Value)
-	if err != nil {
-		return nil, err
-	}
-	tagged := *out
-	tagged.pos = b.position(n)
-	scalar := out.kind != kindMap && out.kind != kindList
-	switch tag := n.Start.Value; {
-	case tag == "!!map" && out.kind == kindMap, tag == "!!seq" && out.kind == kindList:
-	case tag == "!!str" && scalar:
-		tagged.kind, tagged.quoted = kindString, true
-		return &tagged, nil
-	case (tag == "!vault" || tag == "!unsafe") && scalar:
-		tagged.kind, tagged.quoted, tagged.tag = kindString, true, tag
-		return &tagged, nil
-	default:
-		b.complain(tagged.pos, "tag %s is not read here", tag)
-	}
-	return out, nil
-}
-
-func (b *builder) buildMap(out *node, values []*ast.MappingValueNode) error {
+func (b *builder) buildMap(out *node, content []*yaml.Node) error {
 	out.kind = kindMap
-	index := make(map[string]int, len(values))
-	var merges []*ast.MappingValueNode
-	for _, v := range values {
-		if v.Key.IsMergeKey() {
-			merges = append(merges, v)
+	out.entries = make([]entry, 0, len(content)/2)
+	index := newIndex(out, len(content)/2)
+	var merges []*yaml.Node
+	for i := 0; i+1 < len(content); i += 2 {
+		k, v := content[i], content[i+1]
+		if k.Value == "<<" && k.Kind == yaml.ScalarNode && k.Style&quotedStyle == 0 {
+			merges = append(merges, k, v)
 			continue
 		}
-		key, err := b.buildKey(v.Key)
+		key, err := b.buildKey(k)
 		if err != nil {
 			return err
 		}
-		value, err := b.build(v.Value)
+		value, err := b.build(v)
 		if err != nil {
 			return err
 		}
-		if isNothing(v.Value) {
+		if isNothing(v) {
 			value.pos = key.pos // the parser's own is somewhere behind the colon
 		}
-		if first, twice := index[key.text]; twice {
-			b.complain(key.pos, "key %s is given twice, first in line %d", quote(key.text), out.entries[first].key.pos.Line)
+		if first := index.find(key.text); first != nil {
+			b.complaints.add(b.problem(key.pos, "key %s is given twice, first in line %d", quote(key.text), first.pos.Line))
 			continue
 		}
-		index[key.text] = len(out.entries)
-		out.entries = append(out.entries, entry{key, value})
-		if err := b.grow(out, value); err != nil {
-			return err
-		}
+		index.add(entry{key, value})
+		out.size += value.size
 	}
-	for _, v := range merges {
-		if err := b.merge(out, index, v); err != nil {
+	for i := 0; i < len(merges); i += 2 {
+		if err := b.merge(out, index, merges[i], merges[i+1]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// index finds the keys of a map that is being built. Few keys are found faster by
+// looking at each.
+type index struct {
+	n    *node
+	keys map[string]*node // nil while there are few
+}
+
+func newIndex(n *node, size int) *index {
+	x := &index{n: n}
+	if size > few {
+		x.keys = make(map[string]*node, size)
+	}
+	return x
+}
+
+const few = 16
+
+func (x *index) find(key string) *node {
+	if x.keys != nil {
+		return x.keys[key]
+	}
+	for _, e := range x.n.entries {
+		if e.key.text == key {
+			return e.key
+		}
+	}
+	return nil
+}
+
+func (x *index) add(e entry) {
+	x.n.entries = append(x.n.entries, e)
+	switch {
+	case x.keys != nil:
+		x.keys[e.key.text] = e.key
+	case len(x.n.entries) > few:
+		x.keys = make(map[string]*node, 2*few)
+		for _, e := range x.n.entries {
+			x.keys[e.key.text] = e.key
+		}
+	}
 }
 
 // merge adds the entries of "<<: *anchor" that the map does not have itself.
-func (b *builder) merge(out *node, index map[string]int, v *ast.MappingValueNode) error {
-	from, err := b.build(v.Value)
+func (b *builder) merge(out *node, index *index, key, value *yaml.Node) error {
+	from, err := b.build(value)
 	if err != nil {
 		return err
 	}
@@ -166,46 +230,36 @@ func (b *builder) merge(out *node, index map[string]int, v *ast.MappingValueNode
 	}
 	for _, source := range sources {
 		if source.kind != kindMap {
-			return b.problem(b.position(v.Key), "<< merges maps, not %s", source.kind)
+			return b.problem(b.position(key), "<< merges maps, not %s", source.kind)
 		}
-		if b.merged += len(source.entries) + 1; b.merged > maxNodes {
-			return b.problem(b.position(v.Key), "more than %d values merged", maxNodes)
+		if err := b.count(b.position(key), len(source.entries)+1); err != nil {
+			return err
 		}
 		for _, e := range source.entries {
-			if _, own := index[e.key.text]; own {
+			if index.find(e.key.text) != nil {
 				continue
 			}
-			index[e.key.text] = len(out.entries)
-			out.entries = append(out.entries, e)
-			if err := b.grow(out, e.value); err != nil {
-				return err
-			}
+			e.value.shared = true
+			index.add(e)
+			out.size += e.value.size
 		}
 	}
 	return nil
 }
 
-func (b *builder) buildKey(k ast.MapKeyNode) (*node, error) {
-	n := ast.Node(k)
-	if explicit, ok := n.(*ast.MappingKeyNode); ok {
-		n = explicit.Value
-	}
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return nil, b.problem(b.position(k), "a map is no key (a value that begins with a template must be quoted)")
-	case *ast.SequenceNode:
-		return nil, b.problem(b.position(k), "a list is no key")
-	}
+func (b *builder) buildKey(n *yaml.Node) (*node, error) {
 	key, err := b.build(n)
 	if err != nil {
 		return nil, err
 	}
 	switch key.kind {
 	case kindString:
-	case kindMap, kindList:
-		return nil, b.problem(key.pos, "%s is no key", key.kind)
+	case kindMap:
+		return nil, b.problem(key.pos, "a map is no key (a value that begins with a template must be quoted)")
+	case kindList:
+		return nil, b.problem(key.pos, "a list is no key")
 	default:
-		b.complain(key.pos, "key %s is %s to YAML: quote it", quote(key.text), key.kind)
+		b.refuse(key.pos, "key %s is %s to YAML: quote it", quote(key.text), key.kind)
 	}
 	return key, nil
 }

@@ -17,19 +17,35 @@ type decoder struct {
 	complaints *complaints
 	needed     map[*node]bool
 	service    string
+	doubts     int // complaints and needed templates so far
 }
 
 func (d *decoder) complain(pos Position, format string, args ...any) {
+	d.report(RuleValue, pos, format, args...)
+}
+
+func (d *decoder) report(rule string, pos Position, format string, args ...any) {
+	d.doubts++
+	if d.complaints.full() {
+		return
+	}
 	d.complaints.add(Problem{
 		File: pos.File, Line: pos.Line, Column: pos.Column,
-		Service: d.service, Message: fmt.Sprintf(format, args...),
+		Service: d.service, Rule: rule, Message: fmt.Sprintf(format, args...),
 	})
+}
+
+// watch runs read and marks n as unknown if it has left a doubt about it.
+func (d *decoder) watch(n *node, read func()) {
+	before := d.doubts
+	read()
+	n.unknown = n.unknown || d.doubts > before
 }
 
 // quote puts text into quotes for a message, shortened if it is long.
 func quote(text string) string {
-	if runes := []rune(text); len(runes) > 60 {
-		text = string(runes[:57]) + "..."
+	if cut := byteOffset(text, 57); byteOffset(text[cut:], 3) < len(text[cut:]) {
+		text = text[:cut] + "..."
 	}
 	return strconv.Quote(text)
 }
@@ -56,8 +72,11 @@ func fields[T any](d *decoder, n *node, what string, table map[string]field[T], 
 		return
 	}
 	for _, e := range n.entries {
+		if d.complaints.full() {
+			return
+		}
 		if read, known := table[e.key.text]; known {
-			read(d, v, e.key.text, e.value)
+			d.watch(e.value, func() { read(d, v, e.key.text, e.value) })
 			continue
 		}
 		d.unknown(e.key, what, slices.Sorted(maps.Keys(table)), hint)
@@ -68,14 +87,14 @@ func (d *decoder) unknown(key *node, what string, known []string, hint func(stri
 	message := fmt.Sprintf("unknown key %s in %s", quote(key.text), what)
 	if hint != nil {
 		if h := hint(key.text); h != "" {
-			d.complain(key.pos, "%s: %s", message, h)
+			d.report(RuleKey, key.pos, "%s: %s", message, h)
 			return
 		}
 	}
 	if name := nearest(key.text, known); name != "" {
 		message += fmt.Sprintf(": did you mean %q?", name)
 	}
-	d.complain(key.pos, "%s", message)
+	d.report(RuleKey, key.pos, "%s", message)
 }
 
 func (d *decoder) isMap(n *node, what string) bool {
@@ -105,6 +124,7 @@ func (d *decoder) pending(n *node) bool {
 		return false
 	}
 	d.needed[n] = true
+	d.doubts++
 	return true
 }
 
@@ -283,7 +303,7 @@ func (d *decoder) pairsOf(n *node, what string, value func(v *node, name string)
 	}
 	out := make(Pairs, 0, len(n.entries))
 	for _, e := range n.entries {
-		out = append(out, Pair{e.key.pos, e.key.text, value(e.value, what+" "+quote(e.key.text))})
+		out = append(out, Pair{e.key.pos, e.value.pos, e.key.text, value(e.value, what+" "+quote(e.key.text))})
 	}
 	return out
 }
@@ -306,7 +326,7 @@ func (d *decoder) pairsOrList(n *node, what string) Pairs {
 				d.complain(item.pos, "%s %s is given twice", what, quote(name))
 			}
 			seen[name] = true
-			out = append(out, Pair{item.pos, name, value})
+			out = append(out, Pair{item.pos, item.pos, name, value})
 		}
 	}
 	return out

@@ -79,7 +79,7 @@ func TestEveryKey(t *testing.T) {
 	check("user, working_dir", []string{s.User, s.WorkingDir}, []string{"1000", "/srv"})
 	check("roles, patterns", [][]string{s.InitializeRoles, s.IgnoreError, s.MonitorError}, [][]string{{"python-aptk"}, {"Error handling /(favicon.ico)"}, {"Error"}})
 	d := s.Volumes[0].DRBD
-	check("drbd", *d, DRBD{Position: d.Position, FSType: "ext4", Size: "20G", Bytes: 20 << 30, Diskless: []string{"hive2.pdns"}, DeviceID: 7})
+	check("drbd", *d, DRBD{Position: d.Position, node: d.node, FSType: "ext4", Size: "20G", Bytes: 20 << 30, Diskless: []string{"hive2.pdns"}, DeviceID: 7})
 	check("readonly", s.Volumes[0].ReadOnly, true)
 	check("nfs", s.Volumes[1].NFS.Bytes, int64(120<<30))
 	device, _ := s.Volumes[2].DriverOpts.Get("device")

@@ -95,46 +95,128 @@ func FuzzParse(f *testing.F) {
 		f.Add(src)
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
-		lines := strings.Count(lineBreaks.Replace(string(src)), "\n") + 1
-		inFile := func(p Position) bool { return p.Line >= 1 && p.Line <= lines && p.Column >= 1 && p.File == "f" }
-		r, err := Parse("f", src)
-		if err != nil {
-			var problems Problems
-			if r != nil || !errors.As(err, &problems) || len(problems) == 0 {
-				t.Fatalf("Parse gave %v, %T %v", r, err, err)
-			}
-			for i, p := range problems {
-				if !inFile(p.Position()) || p.Message == "" || !utf8.ValidString(p.Message) {
-					t.Fatalf("problem %+v of a file of %d lines", p, lines)
-				}
-				if i > 0 && p.Line < problems[i-1].Line {
-					t.Fatalf("problems out of order: %v", problems)
-				}
-			}
-			return
+		r, problems := ParsePartial("f", src)
+		inFile := placesOf(src)
+		checkProblems(t, problems, inFile)
+		if strict, err := Parse("f", src); (err == nil) != (len(problems) == 0) || (strict == nil) != (err != nil) {
+			t.Fatalf("Parse gave %v, %v beside %v", strict, err, problems)
 		}
-		if len(r.Services) == 0 {
-			t.Fatal("a recipe without services")
+		if len(problems) == 0 && len(r.Services) == 0 {
+			t.Fatal("a recipe without services or problems")
 		}
+		checkServices(t, r, inFile)
+		for _, c := range r.Comments() {
+			if line := []rune(r.Line(c.Position.Line)); c.Position.Column > len(line) || line[c.Position.Column-1] != '#' {
+				t.Fatalf("comment %+v in line %q", c, string(line))
+			}
+		}
+		unresolved := len(r.Unresolved())
 		for _, s := range r.Services {
-			if !inFile(s.Position) || !inFile(s.At("image")) || !inFile(s.ValueAt("image")) {
-				t.Fatalf("service %q at %v, image at %v", s.Name, s.Position, s.ValueAt("image"))
-			}
 			for _, p := range s.Ports {
-				if p.Published == 0 && len(r.Unresolved()) == 0 {
+				if p.Published == 0 && len(problems) == 0 && unresolved == 0 {
 					t.Fatalf("port %+v without a number", p)
 				}
 			}
-			Classify(s, 3)
 		}
 		before := len(r.Services)
-		left, err := r.Resolve(map[string]string{"x": "2", "db_password": "secret"})
-		if err == nil && len(r.Services) != before {
-			t.Fatal("Resolve changed the number of services")
+		checkProblems(t, r.ResolvePartial(map[string]string{"x": "2", "db_password": "secret"}), inFile)
+		checkServices(t, r, inFile)
+		if len(r.Services) != before && len(problems) < maxProblems {
+			t.Fatal("ResolvePartial changed the number of services")
 		}
-		for _, u := range left {
+		for _, u := range r.Unresolved() {
 			if !inFile(u.Position) {
 				t.Fatalf("unresolved %+v", u)
+			}
+		}
+	})
+}
+
+// placesOf tells the places in a file from others.
+func placesOf(src []byte) func(Position) bool {
+	lines := strings.Count(string(unify(src)), "\n") + 1
+	return func(p Position) bool { return p.Line >= 1 && p.Line <= lines && p.Column >= 1 && p.File == "f" }
+}
+
+func checkProblems(t *testing.T, problems Problems, inFile func(Position) bool) {
+	t.Helper()
+	for i, p := range problems {
+		if !inFile(p.Position()) || p.Message == "" || !utf8.ValidString(p.Message) || p.Rule == "" {
+			t.Fatalf("problem %+v", p)
+		}
+		if i > 0 && p.Line < problems[i-1].Line {
+			t.Fatalf("problems out of order: %v", problems)
+		}
+	}
+}
+
+// checkServices asks everything that may be asked of services.
+func checkServices(t *testing.T, r *Recipe, inFile func(Position) bool) {
+	t.Helper()
+	for _, s := range append(r.Services, r.ForStage("staging").Services...) {
+		places := []Position{s.Position, s.At("image"), s.ValueAt("image")}
+		for _, v := range s.Volumes {
+			places = append(places, v.Position, v.ValueAt("type"))
+			v.Known("type")
+			if v.DRBD != nil {
+				places = append(places, v.DRBD.At("size"), v.DRBD.ValueAt("size"))
+				v.DRBD.Known("size")
+			}
+		}
+		for _, p := range s.Ports {
+			places = append(places, p.Position, p.ValueAt("mode"))
+			p.Known("mode")
+		}
+		for _, p := range s.Labels {
+			places = append(places, p.Position, p.ValuePosition)
+		}
+		for _, p := range places {
+			if !inFile(p) {
+				t.Fatalf("service %q has something at %+v", s.Name, p)
+			}
+		}
+		s.Known("mode")
+		s.Raw("labels")
+		Classify(s, 3).Supported()
+	}
+}
+
+func FuzzParseVars(f *testing.F) {
+	for _, src := range []string{"a: 1\n", "a: {b: c}\nd: [e]\n", "a: &a yes\nb: *a\nc: !vault |\n  1\n", "- a\n", "1: a\n", "a: 0x1F\nb: 1_0:59\nc: .5\n", "<<: {a: b}\n"} {
+		f.Add([]byte(src), "{{ a }}-{{b}}")
+	}
+	f.Fuzz(func(t *testing.T, src []byte, text string) {
+		vars, err := ParseVars("f", src)
+		if err != nil {
+			var problems Problems
+			if vars != nil || !errors.As(err, &problems) || len(problems) == 0 {
+				t.Fatalf("ParseVars gave %v, %v", vars, err)
+			}
+			checkProblems(t, problems, placesOf(src))
+			return
+		}
+		fill(&node{kind: kindString, text: text}, vars)
+	})
+}
+
+func FuzzParseHive(f *testing.F) {
+	for _, src := range []string{"plugin: hive_inventory\nname: a\nstages: {private: {provider: vagrant, cidr: 10.0.0.0/24, number_of_hosts: '{{ n }}'}}\n",
+		"plugin: hive_inventory\nname: a\nstages:\n  staging:\n    provider: prepared\n    cidr: x\n    separate_repository: no\n    ip_address_list: [a, b]\n"} {
+		f.Add([]byte(src))
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		h, err := ParseHive("f", src, map[string]string{"n": "3"})
+		if err != nil {
+			var problems Problems
+			if h != nil || !errors.As(err, &problems) || len(problems) == 0 {
+				t.Fatalf("ParseHive gave %v, %v", h, err)
+			}
+			checkProblems(t, problems, placesOf(src))
+			return
+		}
+		for _, s := range h.Stages {
+			if s.ContainerHosts() < 1 {
+				t.Fatalf("stage %+v without a host", s)
 			}
 		}
 	})

@@ -36,34 +36,50 @@ type Port struct {
 	// taken from FirstAssignedPort upward.
 	Assigned bool
 
-	node *node // the map in long syntax, nil in short
+	node *node // a map in long syntax, a string in short
 }
 
 // At is where the file gives the key of a port in long syntax, or the port's own
 // position.
 func (p *Port) At(key string) Position { return keyPosition(p.node, key, p.Position) }
 
+// ValueAt is where the value of a key of a port in long syntax begins, or the
+// port's own position.
+func (p *Port) ValueAt(key string) Position { return valuePosition(p.node, key, p.Position) }
+
+// Known reports whether the field of key (as in long syntax) holds what the file
+// says, see Service.Known.
+func (p *Port) Known(key string) bool {
+	if p.node.kind == kindMap {
+		return known(p.node, key)
+	}
+	return !p.node.unknown
+}
+
 func (d *decoder) ports(s *Service, key string, n *node) {
 	if !d.isList(n, key) {
 		return
 	}
 	for _, item := range n.items {
-		p := &Port{Position: item.pos, Protocol: TCP, Mode: Ingress}
-		switch item.kind {
-		case kindMap:
-			p.node = item
-			fields(d, item, "a port", portKeys, p, nil)
-			if item.get("target_port") == nil {
-				d.complain(item.pos, "a port needs target_port")
-			}
-		case kindString:
-			d.shortPort(p, item)
-		case kindInt:
-			d.complain(item.pos, "port %s is a number to YAML and hive-builder takes strings and maps: quote it", item.text)
-		default:
-			d.complain(item.pos, `a port must be a string such as "8080:80/tcp" or a map, not %s`, item.describe())
-		}
+		p := &Port{Position: item.pos, Protocol: TCP, Mode: Ingress, node: item}
+		d.watch(item, func() { d.port(p, item) })
 		s.Ports = append(s.Ports, p)
+	}
+}
+
+func (d *decoder) port(p *Port, n *node) {
+	switch n.kind {
+	case kindMap:
+		fields(d, n, "a port", portKeys, p, nil)
+		if n.get("target_port") == nil {
+			d.complain(n.pos, "a port needs target_port")
+		}
+	case kindString:
+		d.shortPort(p, n)
+	case kindInt:
+		d.complain(n.pos, "port %s is a number to YAML and hive-builder takes strings and maps: quote it", n.text)
+	default:
+		d.complain(n.pos, `a port must be a string such as "8080:80/tcp" or a map, not %s`, n.describe())
 	}
 }
 
@@ -145,7 +161,7 @@ func (d *decoder) assignPorts(r *Recipe) {
 			}
 		}
 		for _, p := range s.Ports {
-			if p.Published != 0 || p.Target == 0 || p.node != nil && p.node.get("published_port") != nil {
+			if p.Published != 0 || p.Target == 0 || p.node.get("published_port") != nil {
 				continue
 			}
 			p.Assigned = true

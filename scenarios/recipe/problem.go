@@ -7,6 +7,16 @@ import (
 	"strings"
 )
 
+// The lint rules that the parser itself checks (DESIGN.md).
+const (
+	RuleYAML       = "HP001" // not YAML, or more of it than is read
+	RuleKey        = "HP002" // unknown key
+	RuleValue      = "HP003" // wrong type or value
+	RuleVolume     = "HP004" // volume without source or target, or in short syntax
+	RuleOneStorage = "HP005" // more than one of drbd, nfs and driver
+	RuleDefinition = "HP006" // no hive service definition
+)
+
 // Position is a place in a file. Line and Column count from 1, Column in
 // characters. The zero Position means that nothing in a file says it, such as a
 // default.
@@ -31,7 +41,7 @@ type Problem struct {
 	File         string
 	Line, Column int
 	Service      string // empty outside the services
-	Rule         string // ID of the lint rule that found it; empty for what the parser itself refuses
+	Rule         string // ID of the lint rule that a service definition breaks, such as RuleValue
 	Message      string
 }
 
@@ -77,7 +87,7 @@ type complaints struct {
 func (c *complaints) add(p Problem) {
 	key := p
 	key.Service = ""
-	if c.seen[key] {
+	if c.full() || c.seen[key] {
 		return
 	}
 	if c.seen == nil {
@@ -85,13 +95,24 @@ func (c *complaints) add(p Problem) {
 	}
 	c.seen[key] = true
 	c.list = append(c.list, p)
+	if c.full() {
+		c.list[len(c.list)-1].Message += fmt.Sprintf(" (and that is problem %d; no more are looked for)", maxProblems)
+	}
 }
+
+// full reports whether there are so many problems that no more are worth a word.
+func (c *complaints) full() bool { return len(c.list) >= maxProblems }
 
 // err gives the problems in the order of the file, or nil if there are none.
 func (c *complaints) err() error {
 	if len(c.list) == 0 {
 		return nil
 	}
+	return c.sorted()
+}
+
+// sorted gives the problems in the order of the file.
+func (c *complaints) sorted() Problems {
 	slices.SortStableFunc(c.list, func(a, b Problem) int {
 		return cmp.Or(
 			cmp.Compare(a.File, b.File),

@@ -13,8 +13,11 @@
 package recipe
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -41,10 +44,11 @@ type Recipe struct {
 	// last if it is not among them (its Position is then zero).
 	Networks []*Network
 
-	root *node
+	document
 	// needed are the template values that stand where a number or a keyword must
 	// be known.
 	needed map[*node]bool
+	yaml   Problems // what is wrong with it apart from what the keys say
 }
 
 // Service looks a service up by name; nil if there is none.
@@ -130,9 +134,6 @@ type Service struct {
 	keys *node // the service's map
 }
 
-// stages are what available_on may name.
-var stages = []string{"private", "staging", "production"}
-
 // Has reports whether the file gives the key.
 func (s *Service) Has(key string) bool { return s.keys.get(key) != nil }
 
@@ -141,12 +142,13 @@ func (s *Service) At(key string) Position { return keyPosition(s.keys, key, s.Po
 
 // ValueAt is where the key's value begins, or the service's own position if the
 // file does not give it.
-func (s *Service) ValueAt(key string) Position {
-	if v := s.keys.get(key); v != nil {
-		return v.pos
-	}
-	return s.Position
-}
+func (s *Service) ValueAt(key string) Position { return valuePosition(s.keys, key, s.Position) }
+
+// Known reports whether the field of key holds what the file says, or the default
+// of a key that it does not give. It is false where something about the value was
+// wrong, and where it must be known and is a template: the field may then hold a
+// default.
+func (s *Service) Known(key string) bool { return known(s.keys, key) }
 
 // Raw is the key's value as written: map[string]any, []any, string, bool, int64
 // or nil. ok is false if the file does not give the key.
@@ -156,6 +158,21 @@ func (s *Service) Raw(key string) (value any, ok bool) {
 		return nil, false
 	}
 	return v.value(), true
+}
+
+// known reports whether nothing about a key's value was in doubt.
+func known(n *node, key string) bool {
+	v := n.get(key)
+	return v == nil && n.kind == kindMap || v != nil && !v.unknown
+}
+
+func valuePosition(n *node, key string, otherwise Position) Position {
+	if n != nil {
+		if v := n.get(key); v != nil {
+			return v.pos
+		}
+	}
+	return otherwise
 }
 
 func keyPosition(n *node, key string, otherwise Position) Position {
@@ -200,8 +217,9 @@ func (i Image) Ref() string {
 
 // Pair is a name with its value.
 type Pair struct {
-	Position    Position // of the name, or of the list's element
-	Name, Value string
+	Position      Position // of the name, or of the list's element
+	ValuePosition Position
+	Name, Value   string
 }
 
 // Pairs are names with their values in the order of the file, names unique.
@@ -264,23 +282,47 @@ type Logging struct {
 // bad input the error is Problems: everything that is wrong with it. Templates
 // ({{ name }}) stay in the text, see Recipe.Resolve.
 func Parse(name string, src []byte) (*Recipe, error) {
-	c := &complaints{}
-	root := tree(name, src, c)
-	if root == nil {
-		if len(c.list) == 0 {
-			c.add(Problem{File: name, Line: 1, Column: 1, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
-		}
-		return nil, c.err()
+	r, problems := ParsePartial(name, src)
+	if len(problems) > 0 {
+		return nil, problems
 	}
-	return decode(name, root, c)
+	return r, nil
+}
+
+// ParsePartial is Parse for those who want to say more about a file than what is
+// wrong with it: the recipe is never nil and holds as much as could be understood
+// (nothing of what is not YAML). What stands beside a problem has its default, and
+// Known is false for it.
+func ParsePartial(name string, src []byte) (*Recipe, Problems) {
+	c := &complaints{}
+	r := &Recipe{document: parseTree(name, src, c), File: name}
+	if r.root == nil && len(c.list) == 0 {
+		c.add(Problem{File: name, Line: 1, Column: 1, Rule: RuleDefinition, Message: "the file is empty; a service definition has plugin: " + Plugin + " and services"})
+	}
+	r.yaml = slices.Clone(c.sorted())
+	if r.root != nil {
+		decode(r, r.root, c)
+	}
+	return r, c.sorted()
 }
 
 // ParseFile reads the service definition at path. Beside what Parse returns, the
 // error may be that of reading the file.
 func ParseFile(path string) (*Recipe, error) {
-	src, err := os.ReadFile(path)
+	src, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading a service definition: %w", err)
 	}
 	return Parse(path, src)
+}
+
+// readFile reads at most so much of a file that its parser can tell that it is too
+// long.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	src, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	return src, errors.Join(err, f.Close())
 }

@@ -398,7 +398,7 @@ func TestTagMapping(t *testing.T) {
 		{`{5: "b"}`, "f:1:2: not JSON: "},
 		{"{} \n {}", "f:2:2: not JSON: more text after the object"},
 		{`{"a": "b",}`, "f:1:11: not JSON: "},
-		{strings.Repeat(" ", 1<<20+1), "f:1:1: the file has 1048577 bytes"},
+		{strings.Repeat(" ", 10<<20+1), "f:1:1: the file has more than 10485760 bytes"},
 	}
 	for _, tt := range tests {
 		m, err := recipe.ParseTagMapping("f", []byte(tt.src))

@@ -7,7 +7,7 @@ import (
 )
 
 // kind is what Ansible's loader (PyYAML, YAML 1.1) makes of a node.
-type kind int
+type kind uint8
 
 const (
 	kindNull kind = iota

@@ -7,30 +7,27 @@ import (
 	"strings"
 )
 
-// decode makes a Recipe of a file's tree.
-func decode(file string, root *node, c *complaints) (*Recipe, error) {
+// decode fills a Recipe from a file's tree.
+func decode(r *Recipe, root *node, c *complaints) {
 	d := &decoder{complaints: c, needed: make(map[*node]bool)}
-	r := &Recipe{File: file, root: root, needed: d.needed}
+	r.root, r.needed = root, d.needed
 	d.file(r, root)
 	d.assignPorts(r)
-	if err := c.err(); err != nil {
-		return nil, err
-	}
-	return r, nil
 }
 
 func (d *decoder) file(r *Recipe, root *node) {
-	if !d.isMap(root, "a service definition") {
+	if root.kind != kindMap {
+		d.report(RuleDefinition, root.pos, "a service definition must be a map, not %s", root.describe())
 		return
 	}
 	plugin := root.get("plugin")
 	switch {
 	case plugin == nil:
-		d.complain(root.pos, "no plugin: a service definition says plugin: %s", Plugin)
+		d.report(RuleDefinition, root.pos, "no plugin: a service definition says plugin: %s", Plugin)
 		return
 	case plugin.kind != kindString || plugin.text != Plugin:
 		// It is some other file; its keys are not worth a word.
-		d.complain(plugin.pos, "plugin must be %s, not %s", Plugin, plugin.describe())
+		d.report(RuleDefinition, plugin.pos, "plugin must be %s, not %s", Plugin, plugin.describe())
 		return
 	}
 	r.Plugin = plugin.text
@@ -49,12 +46,16 @@ func (d *decoder) file(r *Recipe, root *node) {
 	services := root.get("services")
 	switch {
 	case services == nil:
-		d.complain(root.pos, "no services: the file defines nothing")
-	case !d.isMap(services, "services"):
+		d.report(RuleDefinition, root.pos, "no services: the file defines nothing")
+	case services.kind != kindMap:
+		d.report(RuleDefinition, services.pos, "services must be a map, not %s", services.describe())
 	case len(services.entries) == 0:
-		d.complain(services.pos, "services is empty: the file defines nothing")
+		d.report(RuleDefinition, services.pos, "services is empty: the file defines nothing")
 	default:
 		for _, e := range services.entries {
+			if d.complaints.full() {
+				break
+			}
 			r.Services = append(r.Services, d.oneService(e.key, e.value, availableOn))
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"unicode/utf8"
 )
 
@@ -26,7 +25,7 @@ func (m TagMapping) Apply(tag string) (mapped string, ok bool) {
 
 // ParseTagMappingFile reads the tag mapping at path.
 func ParseTagMappingFile(path string) (TagMapping, error) {
-	src, err := os.ReadFile(path)
+	src, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading a tag mapping: %w", err)
 	}
@@ -38,7 +37,7 @@ func ParseTagMappingFile(path string) (TagMapping, error) {
 func ParseTagMapping(name string, src []byte) (TagMapping, error) {
 	p := &mappingParser{file: name, src: src, decoder: json.NewDecoder(bytes.NewReader(src))}
 	if len(src) > maxBytes {
-		p.complain(0, "the file has %d bytes; more than %d are not read", len(src), maxBytes)
+		p.complain(0, "the file has more than %d bytes, which is as much as is read", maxBytes)
 		return nil, p.complaints.err()
 	}
 	m := p.parse()
@@ -53,15 +52,25 @@ type mappingParser struct {
 	src        []byte
 	decoder    *json.Decoder
 	complaints complaints
+	// What was said last was about this place; the next is counted from there.
+	offset int64
+	last   Position
 }
 
 func (p *mappingParser) complain(offset int64, format string, args ...any) {
-	before := p.src[:min(offset, int64(len(p.src)))]
-	line := before[bytes.LastIndexByte(before, '\n')+1:]
+	offset = min(offset, int64(len(p.src)))
+	if offset < p.offset || !p.last.IsValid() {
+		p.offset, p.last = 0, Position{File: p.file, Line: 1, Column: 1}
+	}
+	between := p.src[p.offset:offset]
+	if i := bytes.LastIndexByte(between, '\n'); i >= 0 {
+		p.last.Line += bytes.Count(between, []byte("\n"))
+		p.last.Column, between = 1, between[i+1:]
+	}
+	p.last.Column += utf8.RuneCount(between)
+	p.offset = offset
 	p.complaints.add(Problem{
-		File:    p.file,
-		Line:    bytes.Count(before, []byte("\n")) + 1,
-		Column:  utf8.RuneCount(line) + 1,
+		File: p.file, Line: p.last.Line, Column: p.last.Column,
 		Message: fmt.Sprintf(format, args...),
 	})
 }

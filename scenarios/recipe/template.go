@@ -27,10 +27,12 @@ func (r *Recipe) Unresolved() []Unresolved {
 	seen := make(map[*node]bool)
 	var walk func(n *node, service string)
 	walk = func(n *node, service string) {
-		if seen[n] {
-			return
+		if n.shared {
+			if seen[n] {
+				return
+			}
+			seen[n] = true
 		}
-		seen[n] = true
 		if n.isTemplate() {
 			u := Unresolved{Position: n.pos, Service: service, Text: n.text, Needed: r.needed[n]}
 			if n.tag != "" {
@@ -44,6 +46,9 @@ func (r *Recipe) Unresolved() []Unresolved {
 		for _, e := range n.entries {
 			walk(e.value, service)
 		}
+	}
+	if r.root == nil {
+		return nil
 	}
 	for _, e := range r.root.entries {
 		if e.key.text != "services" {
@@ -71,42 +76,93 @@ func (r *Recipe) Unresolved() []Unresolved {
 // The recipe's services stay the same ones (pointers to them stay good); what
 // they point to is read anew.
 func (r *Recipe) Resolve(vars map[string]string) ([]Unresolved, error) {
-	filled := fill(r.root, vars, make(map[*node]*node))
-	resolved, err := decode(r.File, filled, &complaints{})
-	if err != nil {
-		return nil, err
+	resolved, problems := r.resolve(vars)
+	if len(problems) > 0 {
+		return nil, problems
 	}
-	for i, s := range resolved.Services {
-		*r.Services[i] = *s
-		resolved.Services[i] = r.Services[i]
-	}
-	*r = *resolved
+	r.become(resolved)
 	return r.Unresolved(), nil
 }
 
-// fill copies a tree with the variables put in; done keeps shared nodes shared.
-func fill(n *node, vars map[string]string, done map[*node]*node) *node {
-	if out, ok := done[n]; ok {
+// ResolvePartial is Resolve for what ParsePartial has read: as much as can be
+// understood with the variables put in, and everything that is wrong with the file
+// then.
+func (r *Recipe) ResolvePartial(vars map[string]string) Problems {
+	if r.root == nil {
+		return r.yaml
+	}
+	resolved, problems := r.resolve(vars)
+	r.become(resolved)
+	return problems
+}
+
+func (r *Recipe) resolve(vars map[string]string) (*Recipe, Problems) {
+	resolved := &Recipe{File: r.File, document: r.document, yaml: r.yaml}
+	c := &complaints{}
+	for _, p := range r.yaml {
+		c.add(p)
+	}
+	decode(resolved, fill(r.root, vars), c)
+	return resolved, c.sorted()
+}
+
+// become makes r the other recipe and keeps its services' addresses.
+func (r *Recipe) become(other *Recipe) {
+	for i, s := range other.Services {
+		if i < len(r.Services) {
+			*r.Services[i] = *s
+			other.Services[i] = r.Services[i]
+		}
+	}
+	*r = *other
+}
+
+// maxFilled bounds the text that variables add to a file, in bytes. Templates
+// beyond it stay.
+const maxFilled = 2 * maxBytes
+
+// fill copies a tree with the variables put in.
+func fill(n *node, vars map[string]string) *node {
+	f := &filler{vars: vars, done: make(map[*node]*node)}
+	return f.fill(n)
+}
+
+type filler struct {
+	vars   map[string]string
+	done   map[*node]*node // shared nodes stay shared
+	filled int
+}
+
+func (f *filler) fill(n *node) *node {
+	if out, ok := f.done[n]; ok {
 		return out
 	}
 	out := *n
-	done[n] = &out
+	out.unknown = false
+	if n.shared {
+		f.done[n] = &out
+	}
 	if n.isTemplate() && n.tag == "" {
-		out.text = lookup.ReplaceAllStringFunc(n.text, func(m string) string {
-			if v, ok := vars[lookup.FindStringSubmatch(m)[1]]; ok {
-				return v
-			}
-			return m
-		})
+		out.text = lookup.ReplaceAllStringFunc(n.text, f.value)
 		out.templated = out.text != n.text
 	}
 	out.items = make([]*node, len(n.items))
 	for i, item := range n.items {
-		out.items[i] = fill(item, vars, done)
+		out.items[i] = f.fill(item)
 	}
 	out.entries = make([]entry, len(n.entries))
 	for i, e := range n.entries {
-		out.entries[i] = entry{e.key, fill(e.value, vars, done)}
+		out.entries[i] = entry{e.key, f.fill(e.value)}
 	}
 	return &out
+}
+
+// value is what stands for a template, itself if nothing does.
+func (f *filler) value(template string) string {
+	v, ok := f.vars[lookup.FindStringSubmatch(template)[1]]
+	if !ok || f.filled+len(v) > maxFilled {
+		return template
+	}
+	f.filled += len(v)
+	return v
 }

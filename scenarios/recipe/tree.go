@@ -4,43 +4,38 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
-// Bounds on a document. A services file has some hundred lines; these leave room
-// for thousands of services and keep hostile input from costing more than a few
-// seconds (the YAML parser is quadratic in the keys of one map, in depth, in
-// anchors and in blank lines, and aliases may stand for exponentially more than is
-// written).
+// Bounds on a document. They leave room for some ten thousand services and keep
+// hostile input from costing more than a second or two and some hundred megabytes.
 const (
-	maxBytes   = 1 << 20
-	maxTokens  = 300_000
-	maxMapKeys = 4096
-	maxDepth   = 64
-	maxMarks   = 4096    // anchors and tags
-	maxBlank   = 256     // blank lines in a row
-	maxNodes   = 250_000 // after the expansion of aliases
+	maxBytes    = 10 << 20
+	maxMarks    = 1_600_000 // line ends and YAML's indicators
+	maxDepth    = 64
+	maxFollowed = 250_000 // nodes, and 64s of bytes, that aliases and merge keys repeat
+	maxProblems = 1000
 )
 
 // node is a YAML node with its place in the file. Aliases share the node of
 // their anchor, so that a tree is a graph without cycles.
 type node struct {
 	kind      kind
-	text      string // a scalar's text, without quotes
 	quoted    bool   // quoted, a block scalar, or tagged as a string
-	tag       string // "!vault" or "!unsafe", Ansible's own tags
 	templated bool   // the text came out of Resolve
+	shared    bool   // an alias or a merge key stands for it, too
+	unknown   bool   // something about it was wrong, or it must be known and is a template
+	text      string // a scalar's text, without quotes
+	tag       string // "!vault" or "!unsafe", Ansible's own tags
 	pos       Position
 	entries   []entry // of a map, in file order, keys unique
 	items     []*node // of a list
-	size      int     // number of nodes, aliases expanded
+	size      int     // number of nodes, aliases expanded, and of 64s of bytes in their texts
 }
 
 type entry struct{ key, value *node }
@@ -83,238 +78,160 @@ func (n *node) value() any {
 	return n.text
 }
 
-// tree reads the one document of src. Whatever is wrong with it as YAML goes to
-// c, and then the result may be nil.
-func tree(file string, src []byte, c *complaints) *node {
-	b := &builder{file: file, complaints: c, anchors: make(map[string]*node)}
-	if !b.checkText(src) {
-		return nil
-	}
-	body, err := b.parse(lineBreaks.Replace(strings.TrimPrefix(string(src), "\ufeff")))
-	if err != nil {
-		b.complain(b.faultPosition(err), "not YAML: %s", b.faultText(err))
-		return nil
-	}
-	if body == nil {
-		return nil
-	}
-	root, err := b.build(body)
-	if err != nil {
-		var p Problem
-		if errors.As(err, &p) {
-			c.add(p)
-		}
-		return nil
-	}
-	return root
+// document is a file that was read as YAML.
+type document struct {
+	root  *node // nil if the file is empty or not YAML
+	lines []string
+	texts []Position // where quoted and block scalars begin, in the order of the file
 }
 
-// lineBreaks makes one of YAML's three line breaks, as YAML itself does.
-var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+// parseTree reads a file's one document. Whatever is wrong with it as YAML goes to c.
+func parseTree(file string, src []byte, c *complaints) document {
+	src = unify(src)
+	b := &builder{file: file, lines: strings.Split(string(src), "\n"), complaints: c, anchored: make(map[*yaml.Node]*node)}
+	err := b.checkText(src)
+	var body *yaml.Node
+	if err == nil {
+		body, err = load(src)
+	}
+	var root *node
+	if err == nil && body != nil && !isNothing(body) {
+		root, err = b.build(body)
+	}
+	if err != nil {
+		c.add(b.fault(err))
+		root = nil
+	}
+	return document{root: root, lines: b.lines, texts: b.texts}
+}
+
+// unify makes one of YAML's three line breaks, as YAML itself does, and drops a
+// byte order mark.
+func unify(src []byte) []byte {
+	src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	if bytes.IndexByte(src, '\r') < 0 {
+		return src
+	}
+	src = bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(src, []byte("\r"), []byte("\n"))
+}
 
 type builder struct {
 	file       string
 	complaints *complaints
 	lines      []string
-	anchors    map[string]*node // nil while the anchor's own node is being built
-	merged     int              // entries looked at for merge keys
+	anchored   map[*yaml.Node]*node // nil while the anchor's own node is being built
+	followed   int                  // what aliases and merge keys repeat, see maxFollowed
+	texts      []Position           // of quoted and block scalars
+	free       []node
 }
 
 func (b *builder) problem(pos Position, format string, args ...any) Problem {
-	return Problem{File: b.file, Line: pos.Line, Column: pos.Column, Message: fmt.Sprintf(format, args...)}
+	return Problem{File: b.file, Line: pos.Line, Column: pos.Column, Rule: RuleYAML, Message: fmt.Sprintf(format, args...)}
 }
 
-func (b *builder) complain(pos Position, format string, args ...any) {
-	b.complaints.add(b.problem(pos, format, args...))
+// refuse complains about what is YAML and yet not what hive-builder reads.
+func (b *builder) refuse(pos Position, format string, args ...any) {
+	p := b.problem(pos, format, args...)
+	p.Rule = RuleValue
+	b.complaints.add(p)
 }
 
 // checkText refuses what is no text of a sane size, before anything parses it.
-func (b *builder) checkText(src []byte) bool {
-	start := Position{File: b.file, Line: 1, Column: 1}
+func (b *builder) checkText(src []byte) error {
+	pos := Position{File: b.file, Line: 1, Column: 1}
 	if len(src) > maxBytes {
-		b.complain(start, "the file has %d bytes; more than %d are not read", len(src), maxBytes)
-		return false
+		return b.problem(pos, "the file has more than %d bytes, which is as much as is read", maxBytes)
 	}
-	pos := start
-	for rest := bytes.TrimPrefix(src, []byte("\ufeff")); len(rest) > 0; {
-		r, size := utf8.DecodeRune(rest)
+	marks := 0
+	for i := 0; i < len(src); {
+		r, size := rune(src[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRune(src[i:])
+		}
+		i += size
 		switch {
 		case r == utf8.RuneError && size == 1:
-			b.complain(pos, "not YAML: byte 0x%02x is no UTF-8", rest[0])
-			return false
-		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
-			b.complain(pos, "not YAML: control character %U", r)
-			return false
-		case r == '\n', r == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
-			pos.Line, pos.Column = pos.Line+1, 1
-		default:
-			pos.Column++
+			return b.problem(pos, "not YAML: byte 0x%02x is no UTF-8", src[i-1])
+		case r < ' ' && r != '\t' && r != '\n', r >= 0x7f && r < 0xa0:
+			return b.problem(pos, "not YAML: control character %U", r)
+		case r == 0x2028, r == 0x2029:
+			return b.problem(pos, "not YAML: %U, which is a line break to some programs and not to others", r)
 		}
-		rest = rest[size:]
-	}
-	return true
-}
-
-// parse gives the body of the document. The parser must not take the program
-// down with it, whatever it is fed.
-func (b *builder) parse(src string) (body ast.Node, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			body, err = nil, fmt.Errorf("the parser gave up: %v", r)
-		}
-	}()
-	b.lines = strings.Split(src, "\n")
-	blank := 0
-	for i, line := range b.lines {
-		if blank++; strings.TrimLeft(line, " \t") != "" {
-			blank = 0
-		}
-		if blank > maxBlank {
-			return nil, b.problem(Position{Line: i + 1, Column: 1}, "more than %d blank lines in a row", maxBlank)
-		}
-	}
-	tokens := lexer.Tokenize(src)
-	if err := b.checkTokens(tokens); err != nil {
-		return nil, err
-	}
-	// Duplicate keys are found by build, all of them and not only the first.
-	f, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		return nil, err
-	}
-	for _, doc := range f.Docs {
-		if doc.Body == nil || doc.Body.Type() == ast.DirectiveType {
-			continue
-		}
-		if body != nil {
-			return nil, b.problem(b.position(doc.Body), "a second document; hive-builder reads files of one")
-		}
-		body = doc.Body
-	}
-	return body, nil
-}
-
-// checkTokens bounds what the parser is quadratic in.
-func (b *builder) checkTokens(tokens token.Tokens) error {
-	if len(tokens) > maxTokens {
-		return b.problem(Position{Line: 1, Column: 1}, "more than %d YAML tokens", maxTokens)
-	}
-	type level struct{ column, keys int }
-	var levels []level
-	flow, marks, documents := 0, 0, 0
-	for i, tk := range tokens {
-		column := tk.Position.Column
-		switch tk.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow = max(0, flow-1)
-		case token.DocumentHeaderType, token.DocumentEndType:
-			levels, flow = levels[:0], 0
-			if documents++; documents > 2 {
-				return b.problem(b.tokenPosition(tk), "a second document; hive-builder reads files of one")
-			}
-		case token.AnchorType, token.TagType:
+		if isMark(src, i, r) {
 			if marks++; marks > maxMarks {
-				return b.problem(b.tokenPosition(tk), "more than %d anchors and tags", maxMarks)
-			}
-		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType:
-			if flow > 0 && tk.Type == token.SequenceEntryType {
-				return b.problem(b.tokenPosition(tk), "a dash inside brackets")
-			}
-			if flow > 0 {
-				break
-			}
-			if tk.Type == token.MappingValueType && i > 0 {
-				column = tokens[i-1].Position.Column
-			}
-			for len(levels) > 0 && levels[len(levels)-1].column > column {
-				levels = levels[:len(levels)-1]
-			}
-			if len(levels) == 0 || levels[len(levels)-1].column < column {
-				levels = append(levels, level{column: column})
-			}
-			if tk.Type != token.SequenceEntryType {
-				top := &levels[len(levels)-1]
-				if top.keys++; top.keys > maxMapKeys {
-					return b.problem(b.tokenPosition(tk), "a map of more than %d keys", maxMapKeys)
-				}
+				return b.problem(pos, "more than %d lines and YAML indicators, which is as much as is read", maxMarks)
 			}
 		}
-		if flow+len(levels) > maxDepth {
-			return b.problem(b.tokenPosition(tk), "nested more than %d deep", maxDepth)
+		if pos.Column++; r == '\n' {
+			pos.Line, pos.Column = pos.Line+1, 1
 		}
 	}
 	return nil
 }
 
-func (b *builder) tokenPosition(tk *token.Token) Position {
-	if tk == nil || tk.Position == nil {
-		return Position{File: b.file, Line: 1, Column: 1}
+// isMark reports whether r, which ends before src[next], may cost the parser a
+// token.
+func isMark(src []byte, next int, r rune) bool {
+	switch r {
+	case '\n', ',', '[', ']', '{', '}', '"', '\'', '&', '*', '!', '|', '>', '#', '%':
+		return true
+	case '-', ':', '?':
+		return next == len(src) || bytes.IndexByte([]byte(" \t\n"), src[next]) >= 0
 	}
-	pos := Position{File: b.file, Line: max(1, tk.Position.Line), Column: max(1, tk.Position.Column)}
-	if tk.Type != token.SingleQuoteType && tk.Type != token.DoubleQuoteType && pos.Line <= len(b.lines) {
-		pos.Column = plainColumn(b.lines[pos.Line-1], tk.Value, pos.Column)
-	}
-	return pos
+	return false
 }
 
-// plainColumn is the column where text begins in line. The lexer puts a plain
-// scalar at the end of a line too far right, by the blanks that follow it.
-func plainColumn(line, text string, column int) int {
-	const longest = 2048 // bytes of a line; what is longer was made by a program
-	if len(line) > longest || text == "" {
-		return column
+// load gives the body of the one document, nil if there is none.
+func load(src []byte) (*yaml.Node, error) {
+	loader, err := yaml.NewLoader(bytes.NewReader(src),
+		yaml.WithUniqueKeys(false), // build finds duplicate keys, all of them and not only the first
+		yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthFunc(checkDepth))))
+	if err != nil {
+		return nil, fmt.Errorf("preparing to read YAML: %w", err)
 	}
-	runes := []rune(line)
-	if column > len(runes) || strings.HasPrefix(string(runes[column-1:]), text) {
-		return column
+	var document, second yaml.Node
+	if err := loader.Load(&document); errors.Is(err, io.EOF) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
 	}
-	trimmed := strings.TrimRight(line, " \t\r")
-	if !strings.HasSuffix(trimmed, text) {
-		return column
+	if err := loader.Load(&second); err == nil {
+		return nil, yaml.NewLoadError(yaml.ComposerStage, "a second document; hive-builder reads files of one",
+			yaml.Mark{Line: second.Line, Column: second.Column}, nil)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, err
 	}
-	return utf8.RuneCountInString(trimmed) - utf8.RuneCountInString(text) + 1
+	return document.Content[0], nil
 }
 
-// position is where a node begins: a map at its first key, a list at its first dash.
-func (b *builder) position(n ast.Node) Position {
-	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
-		return b.position(m.Values[0].Key)
+func checkDepth(depth int, _ *yaml.DepthContext) error {
+	if depth > maxDepth {
+		return fmt.Errorf("nested more than %d deep", maxDepth)
 	}
-	if mv, ok := n.(*ast.MappingValueNode); ok {
-		return b.position(mv.Key)
-	}
-	return b.tokenPosition(n.GetToken())
+	return nil
 }
 
-func (b *builder) faultPosition(err error) Position {
-	var p Problem
-	var y yaml.Error
-	switch {
-	case errors.As(err, &p):
-		return p.Position()
-	case errors.As(err, &y):
-		return b.tokenPosition(y.GetToken())
-	default:
-		return Position{File: b.file, Line: 1, Column: 1}
-	}
-}
-
-// faultText is the message of a fault alone. The parser's own text would add an
-// excerpt of the source, and be slow to make.
-func (b *builder) faultText(err error) string {
+// fault makes a Problem of what ended the reading.
+func (b *builder) fault(err error) Problem {
 	var p Problem
 	if errors.As(err, &p) {
-		return p.Message
+		return p
 	}
-	var y yaml.Error
-	if !errors.As(err, &y) {
-		return err.Error()
+	pos, text := Position{Line: 1, Column: 1}, err.Error()
+	var y *yaml.LoadError
+	if errors.As(err, &y) {
+		mark := y.Mark
+		if mark.Line >= len(b.lines) && y.ContextMark.Line > 0 {
+			mark = y.ContextMark // something is still open at the end: where it began
+		}
+		pos.Line, pos.Column = max(1, min(mark.Line, len(b.lines))), max(1, mark.Column)
+		if text = y.Message; y.ContextMsg != "" {
+			text = y.ContextMsg + ": " + text
+		}
 	}
-	text, line := y.GetMessage(), b.faultPosition(err).Line
-	if line <= len(b.lines) && strings.Contains(b.lines[line-1], "{{") {
+	if strings.Contains(b.lines[pos.Line-1], "{{") {
 		text += " (a value that begins with a template must be quoted)"
 	}
-	return text
+	return b.problem(pos, "not YAML: %s", text)
 }

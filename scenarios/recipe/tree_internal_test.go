@@ -64,7 +64,7 @@ func TestTreePositions(t *testing.T) {
 		"a: {b: c   }\nd: {e: f   , g  : h}\n", "日: 本   \n月: \"火\"   \n", "a: 'it''s'\nb: \"\\u00e9 \\\" x\"\nc: d\n", "a: \"\"\nb: ''\nc: d\n",
 	} {
 		c := &complaints{}
-		root := tree("f", []byte(src), c)
+		root := parseTree("f", []byte(src), c).root
 		if root == nil {
 			if src != "a: b: c\n" {
 				t.Errorf("%q: %v", src, c.list)

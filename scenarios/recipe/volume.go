@@ -37,8 +37,15 @@ type Volume struct {
 // At is where the file gives the key, or the volume's own position.
 func (v *Volume) At(key string) Position { return keyPosition(v.node, key, v.Position) }
 
+// ValueAt is where the key's value begins, or the volume's own position.
+func (v *Volume) ValueAt(key string) Position { return valuePosition(v.node, key, v.Position) }
+
 // Has reports whether the file gives the key.
 func (v *Volume) Has(key string) bool { return v.node.get(key) != nil }
+
+// Known reports whether the field of key holds what the file says, see
+// Service.Known.
+func (v *Volume) Known(key string) bool { return known(v.node, key) }
 
 // DRBD is a replicated block device under the volume.
 type DRBD struct {
@@ -49,7 +56,19 @@ type DRBD struct {
 	Diskless    []string // hosts without a replica
 	DeviceID    int      // 1 to 255; 0 if hive-builder is to assign it
 	AvailableOn []string // stages; nil is the service's
+
+	node *node
 }
+
+// At is where the file gives the key, or where the map of drbd begins.
+func (v *DRBD) At(key string) Position { return keyPosition(v.node, key, v.Position) }
+
+// ValueAt is where the key's value begins, or the map of drbd.
+func (v *DRBD) ValueAt(key string) Position { return valuePosition(v.node, key, v.Position) }
+
+// Known reports whether the field of key holds what the file says, see
+// Service.Known.
+func (v *DRBD) Known(key string) bool { return known(v.node, key) }
 
 // NFS is a file share of the cloud provider.
 type NFS struct {
@@ -57,6 +76,8 @@ type NFS struct {
 	Size        string // as written; empty if not given
 	Bytes       int64
 	AvailableOn []string // stages; nil is the service's
+
+	node *node
 }
 
 func (d *decoder) volumes(s *Service, key string, n *node) {
@@ -65,34 +86,36 @@ func (d *decoder) volumes(s *Service, key string, n *node) {
 	}
 	for _, item := range n.items {
 		if item.kind == kindString {
-			d.complain(item.pos, "volume %s is in short syntax, which hive-builder refuses: write source and target", quote(item.text))
+			d.report(RuleVolume, item.pos, "volume %s is in short syntax, which hive-builder refuses: write source and target", quote(item.text))
 			continue
 		}
 		v := &Volume{Position: item.pos, node: item}
-		fields(d, item, "a volume", volumeKeys, v, nil)
-		if item.kind == kindMap {
-			d.checkVolume(v)
-			s.Volumes = append(s.Volumes, v)
-		}
+		d.watch(item, func() {
+			fields(d, item, "a volume", volumeKeys, v, nil)
+			if item.kind == kindMap {
+				d.checkVolume(v)
+				s.Volumes = append(s.Volumes, v)
+			}
+		})
 	}
 }
 
 var volumeKeys = map[string]field[*Volume]{
 	"source": func(d *decoder, v *Volume, key string, n *node) { v.Source = d.str(n, key) },
-	"target": func(d *decoder, v *Volume, key string, n *node) { v.Target = d.word(n, key) },
+	"target": func(d *decoder, v *Volume, key string, n *node) { v.Target = d.str(n, key) },
 	"type": func(d *decoder, v *Volume, key string, n *node) {
 		v.Type = choice(d, n, key, TypeVolume, TypeBind, TypeTmpfs)
 	},
 	"readonly": func(d *decoder, v *Volume, key string, n *node) { v.ReadOnly = d.bool(n, key) },
 	"drbd": func(d *decoder, v *Volume, key string, n *node) {
-		v.DRBD = &DRBD{Position: n.pos}
+		v.DRBD = &DRBD{Position: n.pos, node: n}
 		fields(d, n, key, drbdKeys, v.DRBD, nil)
 		if n.kind == kindMap {
-			d.require(n, key, "fstype", "size")
+			d.require(RuleValue, n, key, "fstype", "size")
 		}
 	},
 	"nfs": func(d *decoder, v *Volume, key string, n *node) {
-		v.NFS = &NFS{Position: n.pos}
+		v.NFS = &NFS{Position: n.pos, node: n}
 		fields(d, n, key, nfsKeys, v.NFS, nil)
 	},
 	"driver":      func(d *decoder, v *Volume, key string, n *node) { v.Driver = d.word(n, key) },
@@ -117,17 +140,17 @@ var nfsKeys = map[string]field[*NFS]{
 }
 
 // require complains about keys that a map must have.
-func (d *decoder) require(n *node, what string, keys ...string) {
+func (d *decoder) require(rule string, n *node, what string, keys ...string) {
 	for _, key := range keys {
 		if n.get(key) == nil {
-			d.complain(n.pos, "%s needs %s", what, key)
+			d.report(rule, n.pos, "%s needs %s", what, key)
 		}
 	}
 }
 
 // checkVolume checks what the keys of a volume say together.
 func (d *decoder) checkVolume(v *Volume) {
-	d.require(v.node, "a volume", "source", "target")
+	d.require(RuleVolume, v.node, "a volume", "source", "target")
 	var kinds []entry
 	for _, e := range v.node.entries {
 		if slices.Contains([]string{"drbd", "nfs", "driver"}, e.key.text) {
@@ -135,7 +158,7 @@ func (d *decoder) checkVolume(v *Volume) {
 		}
 	}
 	if len(kinds) > 1 {
-		d.complain(kinds[1].key.pos, "a volume has at most one of drbd, nfs and driver, and this one has %s already", kinds[0].key.text)
+		d.report(RuleOneStorage, kinds[1].key.pos, "a volume has at most one of drbd, nfs and driver, and this one has %s already", kinds[0].key.text)
 	}
 	path := strings.HasPrefix(v.Source, "/")
 	typ := v.node.get("type")
@@ -146,7 +169,11 @@ func (d *decoder) checkVolume(v *Volume) {
 		}
 	}
 	source, target := v.node.get("source"), v.node.get("target")
-	if target != nil && target.kind == kindString && v.Target != "" && !strings.HasPrefix(v.Target, "/") && !target.isTemplate() {
+	switch {
+	case target == nil || target.kind != kindString || target.isTemplate() || strings.HasPrefix(v.Target, "/"):
+	case v.Target == "":
+		d.report(RuleVolume, target.pos, "target is empty")
+	default:
 		d.complain(target.pos, "target must be an absolute path, not %s", quote(v.Target))
 	}
 	if typ != nil && (typ.kind != kindString || VolumeType(typ.text) != v.Type) {
@@ -162,7 +189,7 @@ func (d *decoder) checkVolume(v *Volume) {
 	switch {
 	case v.Type == TypeTmpfs:
 	case v.Source == "":
-		d.complain(source.pos, "source is empty")
+		d.report(RuleVolume, source.pos, "source is empty")
 	case v.Type == TypeBind && !path:
 		d.complain(source.pos, "source of a bind volume must be an absolute path, not %s", quote(v.Source))
 	case v.Type == TypeVolume && strings.Contains(v.Source, "/"):
