@@ -181,7 +181,7 @@ func (p *program) recipesPass(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, phase := range []string{"image", "boot", "swarm", "total"} {
+	for _, phase := range []string{"image", "ready", "total"} {
 		if _, ok := r.Lab.Timings[phase]; !ok {
 			t.Errorf("the time of phase %s is not in the result", phase)
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +73,8 @@ func (l *Ledger) AddProcess(pid int, what string) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// Machines are restored again and again: those that have ended need no reaping.
+	l.e.Processes = slices.DeleteFunc(l.e.Processes, func(p Process) bool { return !Alive(p) })
 	l.e.Processes = append(l.e.Processes, Process{PID: pid, Start: start, What: what})
 	return l.save()
 }

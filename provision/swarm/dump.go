@@ -22,8 +22,13 @@ var hostStates = []struct{ name, title, command string }{
 	{"ip-addr.txt", "ip addr", "ip -details addr"},
 	{"ipvs.txt", "IPVS tables", `found=no
 for ns in /run/docker/netns/*; do
-	t=$(nsenter --net="$ns" ipvsadm -Ln --stats 2>/dev/null | tail -n +4); c=$(nsenter --net="$ns" ipvsadm -Ln 2>/dev/null)
-	[ -n "$t" ] && found=yes && printf '== %s\n%s\n-- marks\n%s\n-- statistics\n%s\n\n' "${ns##*/}" "$c" "$(nsenter --net="$ns" iptables-save -t mangle 2>/dev/null | grep -- MARK)" "$t"
+	c=$(nsenter --net="$ns" ipvsadm -Ln 2>/dev/null)
+	case $c in *"->"*"->"*) ;; *) continue ;; esac # more than the table's head
+	found=yes
+	echo "== ${ns##*/}"; echo "$c"
+	echo "-- marks"; nsenter --net="$ns" iptables-save -t mangle 2>/dev/null | grep -- MARK
+	echo "-- statistics"; nsenter --net="$ns" ipvsadm -Ln --stats 2>/dev/null
+	echo
 done
 [ $found = yes ] || echo "no network namespace of this host has an IPVS service"`},
 	{"engine.log", "engine log, its end", "journalctl -u docker.service -n 200 --no-pager -o short-precise"},

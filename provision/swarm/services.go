@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,7 +15,9 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/hashicorp/go-multierror"
+	"github.com/hiveproof/hiveproof/provision"
 )
 
 // Task is one task of a service, in the terms of the site.
@@ -245,10 +248,39 @@ func (s *Swarm) Remove(ctx context.Context, names []string, timeout time.Duratio
 }
 
 // Exec runs a program in a container of a task and returns its standard output.
-func (s *Swarm) Exec(ctx context.Context, t Task, command string) ([]byte, error) {
+// A program that exits other than 0 is a *provision.ExitError.
+func (s *Swarm) Exec(ctx context.Context, t Task, command ...string) ([]byte, error) {
 	n := s.Node(t.Node)
 	if n == nil || t.Container == "" {
 		return nil, fmt.Errorf("task %s of %s runs in no container of this site", t.ID, t.Service)
 	}
-	return n.Run(ctx, "docker exec "+t.Container+" "+command, nil)
+	fail := func(err error) ([]byte, error) {
+		return nil, fmt.Errorf("%s: run %s in a container of %s: %w", n.Name(), command[0], t.Service, err)
+	}
+	created, err := n.Engine.ContainerExecCreate(ctx, t.Container, container.ExecOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return fail(err)
+	}
+	attached, err := n.Engine.ContainerExecAttach(ctx, created.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	defer attached.Close()
+	// Reading takes no context: closing the connection ends it.
+	stop := context.AfterFunc(ctx, attached.Close)
+	defer stop()
+	var stdout, stderr bytes.Buffer
+	if _, err := stdcopy.StdCopy(&stdout, &stderr, attached.Reader); err != nil {
+		return fail(err)
+	}
+	result, err := n.Engine.ContainerExecInspect(ctx, created.ID)
+	if err != nil {
+		return fail(err)
+	}
+	if result.ExitCode != 0 {
+		return stdout.Bytes(), &provision.ExitError{
+			Host: n.Name(), Command: strings.Join(command, " "), Status: result.ExitCode, Stderr: strings.TrimSpace(stderr.String()),
+		}
+	}
+	return stdout.Bytes(), nil
 }
