@@ -177,7 +177,8 @@ func TestSnapshotTrouble(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(cache, "snapshots")); err != nil {
 			t.Fatal(err)
 		}
-		fullDisk(t, p, filepath.Join(cache, "snapshots"), args)
+		run := append([]string{"run", "--scenario", "global", "--output", p.output}, args[2:6]...) // cache and topology
+		fullDisk(t, p, filepath.Join(cache, "snapshots"), run)
 	})
 }
 
@@ -252,23 +253,22 @@ func fullDisk(t *testing.T, p *program, store string, args []string) {
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	script := `mount -t tmpfs -o size=1200m,mode=700 none "$0" && fallocate -l "$1" "$0/filler" && shift && exec "$@"`
-	for _, c := range []struct{ name, filler, want string }{
-		{"seen before", "1100m", "are free in"},
-		// Just more is free than the save needs at most, until the filler takes it.
-		{"seen while writing", "1k", "no space left"},
+	const mount = "mount -t tmpfs -o size=1200m,mode=700 none \"$0\"\n"
+	// The machine stands still while the disk is filled, so that its save meets a full one.
+	const fill = `( until ls -d "$0"/.saving-*; do sleep 0.01; done
+q=$(pgrep -f "^qemu-system.*$1"); kill -STOP $q; dd if=/dev/zero of="$0/filler" bs=1M; truncate -s -40M "$0/filler"; kill -CONT $q ) >/dev/null 2>&1 &
+`
+	for _, c := range []struct{ name, script, want string }{
+		{"before the save", mount + `fallocate -l 1100m "$0/filler"` + "\n", "are free in"},
+		{"during the save", mount + fill, "No space left on device"},
 	} {
-		line := append([]string{"--mount", "--", "sh", "-c", script, store, c.filler, p.binary, "--state-dir", p.state}, args...)
-		if c.name == "seen while writing" {
-			line[4] = strings.Replace(script, `exec "$@"`, `{ until [ -s "$0"/.saving-*/hive0.state ]; do sleep 0.02; done; fallocate -l 1190m "$0/filler2" || dd if=/dev/zero of="$0/filler2" bs=1M; } 2>/dev/null & exec "$@"`, 1)
-		}
-		cmd := exec.Command("unshare", line...)
-		out, err := cmd.CombinedOutput()
+		line := append([]string{"--mount", "--", "sh", "-c", c.script + "shift; exec \"$@\"", store, p.state, p.binary, "--state-dir", p.state}, args...)
+		out, err := exec.Command("unshare", line...).CombinedOutput()
 		if err != nil {
-			t.Fatalf("%s: %v\n%s", c.name, err, out)
+			t.Fatalf("full %s: %v\n%s", c.name, err, out)
 		}
 		if !strings.Contains(string(out), c.want) || !strings.Contains(string(out), "going on without a ready snapshot") {
-			t.Errorf("%s: it does not say %q and go on:\n%s", c.name, c.want, out)
+			t.Errorf("full %s: it does not say %q and go on:\n%s", c.name, c.want, out)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(store, "filler")); !errors.Is(err, fs.ErrNotExist) {

@@ -170,6 +170,7 @@ func (c *Conn) WaitReady(ctx context.Context) error {
 	const attempt = 2 * time.Second // what an interface that is not up yet swallowed is not waited for
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		try, cancel := context.WithTimeout(ctx, attempt)
 		err := c.SetClock(try)
@@ -177,9 +178,12 @@ func (c *Conn) WaitReady(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // an attempt that the deadline ended says nothing new
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the host's helper (last attempt: %w): %w", err, context.Cause(ctx))
+			return fmt.Errorf("wait for the host's helper (last attempt: %w): %w", last, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

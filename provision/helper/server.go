@@ -55,6 +55,12 @@ func Serve(ctx context.Context, l net.Listener, owner netip.Addr) error {
 	}
 }
 
+// setClock sets this machine's clock; tests replace it.
+var setClock = func(now time.Time) error {
+	at := unix.NsecToTimeval(now.UnixNano())
+	return unix.Settimeofday(&at)
+}
+
 func serve(ctx context.Context, conn *net.TCPConn) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
@@ -69,8 +75,7 @@ func serve(ctx context.Context, conn *net.TCPConn) {
 	}
 	switch req.Op {
 	case opClock:
-		at := unix.NsecToTimeval(req.Now.UnixNano())
-		if err := unix.Settimeofday(&at); err != nil {
+		if err := setClock(req.Now); err != nil {
 			answer(conn, reply{Error: "set the clock: " + err.Error()})
 			return
 		}

@@ -225,6 +225,9 @@ func (s *Snapshot) File(name string) (File, error) {
 // and with *DamagedError if a file is missing or has another size. That the
 // contents are right is for the reader to check, as it reads them.
 func (s *Store) Use(name string) (*Snapshot, error) {
+	if !validName.MatchString(name) { // nor is it a way out of the store
+		return nil, fmt.Errorf("snapshot %q: %w", name, fs.ErrNotExist)
+	}
 	if _, err := os.Stat(filepath.Join(s.dir, name)); err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", name, err)
 	}
@@ -304,6 +307,9 @@ func (s *Store) List() ([]Info, error) {
 
 // Remove removes a set; *BusyError if a lab runs from it, fs.ErrNotExist if there is none.
 func (s *Store) Remove(name string) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("snapshot %q: %w", name, fs.ErrNotExist)
+	}
 	unlock, err := s.lock(name, unix.LOCK_EX)
 	if err != nil {
 		return err
