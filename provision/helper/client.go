@@ -178,7 +178,7 @@ func (c *Conn) WaitReady(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if last == nil || ctx.Err() == nil { // an attempt that the deadline ended says nothing new
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) { // an attempt that a deadline ended says nothing new
 			last = err
 		}
 		select {
