@@ -19,6 +19,7 @@ test: build
 	@./hack/setup.sh $(TEST_PACKAGES)
 	$(GO) vet ./...
 	$(GO) test -race ./...
+	$(GO) test -run TestBounds ./scenarios/recipe/
 
 # On real virtual machines: both recipes pass, a negative control fails, a killed run leaves nothing.
 e2e: setup build

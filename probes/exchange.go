@@ -40,7 +40,7 @@ type Endpoint struct {
 	Host    string         `json:"host"`
 	Addr    netip.AddrPort `json:"addr"`
 	Proto   string         `json:"proto"`             // "tcp" or "udp"
-	App     string         `json:"app"`               // "dns", "http" or "echo": what is spoken on it
+	App     string         `json:"app"`               // what is spoken on it: "dns", "http", "https", "echo", "mysql" or "tcp"
 	Control bool           `json:"control,omitempty"` // asked only to show that the path works
 }
 

@@ -149,7 +149,7 @@ func NewPlan(sel Selection, hosts int) (*Plan, error) {
 			sel.Claim, strings.Join(slices.Compact(derived), ", "))}
 	}
 	if sel.Shuffle != 0 {
-		rand.New(rand.NewPCG(sel.Shuffle, 0)).Shuffle(len(p.Scenarios), func(i, j int) {
+		rand.New(rand.NewPCG(sel.Shuffle, sel.Shuffle)).Shuffle(len(p.Scenarios), func(i, j int) {
 			p.Scenarios[i], p.Scenarios[j] = p.Scenarios[j], p.Scenarios[i]
 		})
 	}

@@ -31,7 +31,32 @@ type Answer struct {
 	Seq uint64 `json:"seq"`
 	// Header is the HTTP request's header (HTTP only), with Host added.
 	Header map[string][]string `json:"header,omitempty"`
+	// Session is the ID of the visitor's session, from the cookie SessionCookie
+	// (HTTP only), and Visits how many requests of it this container has answered:
+	// it is kept in the container's memory and nowhere else. A session that the
+	// container does not know begins again at 1, under the ID that the visitor brought.
+	Session string `json:"session,omitempty"`
+	Visits  int    `json:"visits,omitempty"`
+	// DB is what the database said, on the path DatabasePath (HTTP only).
+	DB *DB `json:"db,omitempty"`
 }
+
+// DB is a row written to the database that DB_* in the environment name, and read back.
+type DB struct {
+	Server string `json:"server"` // the database's version
+	Rows   int    `json:"rows"`   // in the table, with the one just written
+	Err    string `json:"error,omitempty"`
+}
+
+const (
+	// Path is where a server answers for itself over HTTP; the agent answers
+	// everywhere, a proxy that serves others only here (RFC 8615).
+	Path = "/.well-known/hiveproof"
+	// DatabasePath is where the agent's web role writes a row to its database.
+	DatabasePath = "/results"
+	// SessionCookie is the cookie of the agent's web role.
+	SessionCookie = "hiveproof_session"
+)
 
 // Zone is the DNS zone that the agent answers for; a question is for NONCE.Zone
 // with type TXT. The top-level domain is one that never resolves (RFC 6761).
