@@ -38,6 +38,31 @@ func pass(samples []Exchange, measurements map[string]any, format string, args .
 	return Judgement{reports.Pass, fmt.Sprintf(format, args...), measurements, representatives(samples)}
 }
 
+// Worst joins judgements of one claim about several observations: the worst
+// verdict, every reason, and the measurements of each. None at all is invalid.
+func Worst(all []Judgement) Judgement {
+	if len(all) == 0 {
+		return invalid(nil, nil, "nothing was observed")
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	worst := Judgement{Verdict: all[0].Verdict, Measurements: map[string]any{}}
+	var reasons []string
+	for i, j := range all {
+		worst.Verdict = reports.Worst([]reports.Verdict{worst.Verdict, j.Verdict})
+		reasons = append(reasons, j.Reason)
+		worst.Measurements[fmt.Sprint(i+1)] = j.Measurements
+	}
+	worst.Reason = strings.Join(reasons, "; ")
+	for _, j := range all {
+		if j.Verdict == worst.Verdict {
+			worst.Samples = append(worst.Samples, j.Samples...)
+		}
+	}
+	return worst
+}
+
 // cell is a client asking a port of a host: what every claim about published
 // ports must have seen.
 type cell struct {

@@ -35,7 +35,18 @@ type Observations struct {
 	Ingress  map[string]netip.Addr           `json:"ingress"` // host -> address of its ingress sandbox
 	Services map[string]*ServiceObservations `json:"services"`
 	Leader   string                          `json:"leader"`
-	all      []probes.Exchange               // every exchange of the probes, for the evidence
+
+	Views []probes.View `json:"views,omitempty"`
+	// What visitors saw who came through the load balancer, and through which doors.
+	Doors  []probes.Door  `json:"doors,omitempty"`
+	Visits []probes.Visit `json:"-"`
+	// BalancerSources are the addresses that a container behind the load balancer may
+	// see, GuideOnSources what is to be said of them.
+	BalancerSources []probes.Labelled `json:"balancer_sources,omitempty"`
+	GuideOnSources  string            `json:"guide_on_sources,omitempty"`
+	Reload          probes.Reload     `json:"reload,omitzero"`
+
+	all []probes.Exchange // every exchange of the probes, for the evidence
 }
 
 // ServiceObservations are those of one service.
@@ -45,6 +56,11 @@ type ServiceObservations struct {
 	Published []probes.Exchange `json:"-"`                 // answers from Endpoints
 	Exposure  []probes.Exchange `json:"-"`                 // what came back from Hidden
 	Listens   []probes.Exchange `json:"listens,omitempty"` // asked from inside the container
+
+	Resolution probes.Resolution `json:"resolution,omitzero"`
+	Scaling    probes.Scaling    `json:"scaling,omitzero"`
+	Losses     []probes.Loss     `json:"losses,omitempty"`
+	Fallback   probes.Fallback   `json:"fallback,omitzero"`
 }
 
 // endpoints lists a service's ports on every host: the published ones, and those

@@ -5,195 +5,153 @@ package scenarios
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"regexp"
 	"slices"
-	"strings"
 
+	"github.com/hiveproof/hiveproof/provision/topology"
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
 	"github.com/hiveproof/hiveproof/scenarios/recipes"
 )
 
-// Scenario is a recipe to deploy and judge.
+// Scenario is a site to deploy and judge: service definitions, what stands before
+// them, and what is asked of them. It crosses the supervisor's socket as JSON, so
+// it holds the text of every file and no path.
 type Scenario struct {
 	ID      string
-	Title   string // the guide's section (構成ガイド)
+	Title   string // the guide's section (構成ガイド), or the user's own
 	English string
-	Recipe  string            // file name among the embedded recipes
-	Vars    map[string]string // what the recipe's templates look up
+	Recipe  string // what reports call the definitions: the embedded recipe, or the user's file
+
+	Sources  []Source          `json:",omitempty"` // the definitions; of an embedded recipe if empty
+	Vars     map[string]string `json:",omitempty"` // what templates look up
+	Stage    string            `json:",omitempty"` // leaves out what is not available on it
+	Workload Workload          `json:",omitempty"`
+	// Images maps tags of the definitions to those that run instead, before Workload
+	// is looked at (hive-builder's tag-mapping.json).
+	Images recipe.TagMapping `json:",omitempty"`
+
+	Front *Front     `json:",omitempty"`
+	Files []HostFile `json:",omitempty"`
+	Views string     `json:",omitempty"` // the service whose answers depend on the client's address
+	// Clients are those of the topology that ask, by name; empty for all.
+	Clients []string `json:",omitempty"`
+	// Claims are what the scenario is judged by; empty for all that are derived.
+	Claims []ClaimRef `json:",omitempty"`
 }
+
+// Source is the text of one definition file.
+type Source struct {
+	Path string
+	Text []byte
+}
+
+// Workload says what runs in the place of the images that definitions name.
+type Workload string
+
+// The workloads.
+const (
+	// StandIns: what `hiveproof image list` shows for the image (the default for the guide's recipes).
+	StandIns Workload = ""
+	// Agent: the agent, for every image (the default for one's own definitions).
+	Agent Workload = "agent"
+	// Image: the image itself, which must be on the hosts.
+	Image Workload = "image"
+)
+
+// ClaimRef names a claim about a service, with the parameters that differ from
+// their defaults.
+type ClaimRef struct {
+	ID      string
+	Service string            `json:",omitempty"` // empty for every service that derives it
+	Params  map[string]string `json:",omitempty"`
+}
+
+var db = map[string]string{"db_password": "hiveproof"}
 
 // all are the scenarios in the guide's order.
 var all = []Scenario{
 	{
 		ID: "stateless-mesh", Title: "ステートレスメッシュルーティング", English: "stateless service behind the routing mesh",
-		Recipe: "stateless-mesh.yml", Vars: map[string]string{"db_password": "hiveproof"},
+		Recipe: "stateless-mesh.yml", Vars: db, Views: "powerdns",
 	},
 	{
 		ID: "stateless-global", Title: "ステートレスグローバル", English: "stateless global service with one-to-one routing",
-		Recipe: "stateless-global.yml", Vars: map[string]string{"db_password": "hiveproof"},
+		Recipe: "stateless-global.yml", Vars: db, Views: "powerdns",
+	},
+	{
+		ID: "lb-stateless-mesh", Title: "ロードバランサ背後ステートレスメッシュルーティング", English: "stateless web service in the mesh, behind an external load balancer",
+		Recipe: "lb-stateless-mesh.yml", Front: &Front{Kind: External, Service: "speedtest"},
+	},
+	{
+		ID: "lb-sticky-global", Title: "ロードバランサ背後スティッキーグローバル", English: "global web service behind an external load balancer with sticky sessions",
+		Recipe: "lb-sticky-global.yml", Front: &Front{Kind: External, Service: "speedtest", Sticky: true},
+	},
+	{
+		ID: "builtin-lb", Title: "内蔵ロードバランサ", English: "built-in load balancer before a scalable web service",
+		Recipe: "builtin-lb.yml", Front: &Front{Kind: BuiltIn, Service: "speedtest", Proxy: "proxy"},
+	},
+	{
+		ID: "builtin-sticky", Title: "スティッキー対応内蔵ロードバランサ", English: "built-in load balancer with sticky sessions before a global web service",
+		Recipe: "builtin-sticky.yml", Front: &Front{Kind: BuiltIn, Service: "speedtest", Proxy: "proxy", Sticky: true},
 	},
 }
 
 // All returns every scenario in the guide's order.
 func All() []Scenario { return slices.Clone(all) }
 
-// load parses the scenario's recipe and resolves its templates.
+// FactsOf are the facts of a topology on a provider that can cut its hosts' power.
+func FactsOf(top *topology.Topology) Facts {
+	f := Facts{Power: true, Perimeter: top.Perimeter, Edge: top.Edge() != nil}
+	for _, h := range top.Swarm() {
+		f.Hosts++
+		if h.Manager {
+			f.Managers++
+		}
+	}
+	networks := map[string]bool{}
+	for _, c := range top.Clients {
+		networks[c.Network.String()] = true
+		f.Outside = f.Outside || !top.OnSegment(c)
+	}
+	f.Networks = len(networks)
+	return f
+}
+
+// load parses the scenario's definitions, which make one site, and resolves their templates.
 func (s Scenario) load() (*recipe.Recipe, error) {
-	src, err := recipes.Read(s.Recipe)
-	if err != nil {
-		return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
-	}
-	r, err := recipe.Parse(s.Recipe, src)
-	if err != nil {
-		return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
-	}
-	unresolved, err := r.Resolve(s.Vars)
-	if err != nil {
-		return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
-	}
-	if len(unresolved) > 0 {
-		return nil, fmt.Errorf("scenario %s: a template is not resolved: %+v", s.ID, unresolved[0])
-	}
-	return r, nil
-}
-
-// SelectionError says why a selection cannot be run; it is the user's to mend.
-type SelectionError struct{ Message string }
-
-func (e *SelectionError) Error() string { return e.Message }
-
-// Selection is what the user asked for.
-type Selection struct {
-	Scenario, Claim string // regular expressions; empty selects all
-	// Controls are claims that every selected scenario is judged by although its
-	// axes do not derive them: a negative control, which is expected to fail.
-	Controls []string
-	// Shuffle is the seed of a random order of the scenarios; 0 keeps the registry's.
-	Shuffle uint64
-}
-
-// Plan is what will be run.
-type Plan struct {
-	Scenarios []Planned
-}
-
-// Planned is one scenario with the claims that it will be judged by.
-type Planned struct {
-	Scenario Scenario
-	Recipe   *recipe.Recipe
-	Claims   []Instance
-}
-
-// Instance is a claim about one service of a scenario.
-type Instance struct {
-	Claim   Claim
-	Service string
-	Control bool
-}
-
-// NewPlan selects scenarios and derives their claims for a site with a number of
-// hosts. A selection that cannot be is a *SelectionError.
-func NewPlan(sel Selection, hosts int) (*Plan, error) {
-	scenarioRE, err := compile("--scenario", sel.Scenario)
-	if err != nil {
-		return nil, err
-	}
-	claimRE, err := compile("--claim", sel.Claim)
-	if err != nil {
-		return nil, err
-	}
-	controls, err := controlClaims(sel.Controls)
-	if err != nil {
-		return nil, err
-	}
-	p := &Plan{}
-	matched, derived := 0, []string{}
-	for _, s := range all {
-		if !scenarioRE.MatchString(s.ID) {
-			continue
-		}
-		matched++
-		r, err := s.load()
+	sources := s.Sources
+	if len(sources) == 0 {
+		text, err := recipes.Read(s.Recipe)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
 		}
-		planned := Planned{Scenario: s, Recipe: r}
-		for _, svc := range r.Services {
-			axes := recipe.Classify(svc, hosts)
-			for _, c := range claims {
-				applies := c.Applies(axes)
-				control := !applies && slices.Contains(controls, c.ID) && c.Judgeable(axes)
-				if applies {
-					derived = append(derived, c.ID)
-				}
-				// A control narrows the run to itself unless claims are selected as well.
-				if control || applies && claimRE.MatchString(c.ID) && (len(controls) == 0 || sel.Claim != "") {
-					planned.Claims = append(planned.Claims, Instance{Claim: c, Service: svc.Name, Control: control})
-				}
+		sources = []Source{{Path: s.Recipe, Text: text}}
+	}
+	site := &recipe.Recipe{File: s.Recipe, Plugin: recipe.Plugin}
+	for _, src := range sources {
+		r, err := recipe.Parse(src.Path, src.Text)
+		if err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
+		}
+		unresolved, err := r.Resolve(s.Vars)
+		if err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
+		}
+		// A template in a text is deployed as it stands; where a number or a keyword must
+		// be known nothing can be deployed.
+		for _, u := range unresolved {
+			if u.Needed || len(s.Sources) == 0 {
+				return nil, &SelectionError{fmt.Sprintf("%s: %s has no value: give it one with --vars", u.Position, u.Text)}
 			}
 		}
-		if len(planned.Claims) > 0 {
-			p.Scenarios = append(p.Scenarios, planned)
+		if s.Stage != "" {
+			r = r.ForStage(s.Stage)
+		}
+		site.Services = append(site.Services, r.Services...)
+		for _, n := range r.Networks {
+			if !slices.ContainsFunc(site.Networks, func(other *recipe.Network) bool { return other.Name == n.Name }) {
+				site.Networks = append(site.Networks, n)
+			}
 		}
 	}
-	switch {
-	case matched == 0:
-		return nil, &SelectionError{fmt.Sprintf("--scenario %q selects none of: %s", sel.Scenario, strings.Join(scenarioIDs(), ", "))}
-	case len(p.Scenarios) == 0 && len(controls) > 0:
-		return nil, &SelectionError{fmt.Sprintf("--control %s: no service of the selected scenarios publishes a port that it could be judged on, or it is derived for them anyway",
-			strings.Join(sel.Controls, ","))}
-	case len(p.Scenarios) == 0:
-		slices.Sort(derived)
-		return nil, &SelectionError{fmt.Sprintf("--claim %q selects none of the claims derived for the selected scenarios: %s",
-			sel.Claim, strings.Join(slices.Compact(derived), ", "))}
-	}
-	if sel.Shuffle != 0 {
-		rand.New(rand.NewPCG(sel.Shuffle, sel.Shuffle)).Shuffle(len(p.Scenarios), func(i, j int) {
-			p.Scenarios[i], p.Scenarios[j] = p.Scenarios[j], p.Scenarios[i]
-		})
-	}
-	return p, nil
-}
-
-func compile(flag, expression string) (*regexp.Regexp, error) {
-	re, err := regexp.Compile(expression)
-	if err != nil {
-		return nil, &SelectionError{fmt.Sprintf("%s %q is no regular expression: %v", flag, expression, err)}
-	}
-	return re, nil
-}
-
-func controlClaims(ids []string) ([]string, error) {
-	for _, id := range ids {
-		if !slices.ContainsFunc(claims, func(c Claim) bool { return c.ID == id }) {
-			return nil, &SelectionError{fmt.Sprintf("--control %q is no claim; the claims are: %s", id, strings.Join(claimIDs(), ", "))}
-		}
-	}
-	return ids, nil
-}
-
-func scenarioIDs() []string {
-	var ids []string
-	for _, s := range all {
-		ids = append(ids, s.ID)
-	}
-	return ids
-}
-
-func claimIDs() []string {
-	var ids []string
-	for _, c := range claims {
-		ids = append(ids, c.ID)
-	}
-	return ids
-}
-
-// Count is the number of claims in the plan.
-func (p *Plan) Count() int {
-	n := 0
-	for _, s := range p.Scenarios {
-		n += len(s.Claims)
-	}
-	return n
+	return site, nil
 }

@@ -221,7 +221,7 @@ func (s *scenarioRun) deploy(ctx context.Context, d *deployment) error {
 func (s *scenarioRun) judge(o *Observations) error {
 	var problems *multierror.Error
 	for i, inst := range s.planned.Claims {
-		j := inst.Claim.judge(o, inst.Service)
+		j := inst.Claim.judge(o, inst)
 		c := &s.out.Claims[i]
 		c.Verdict, c.Reason, c.Measurements, c.Samples = j.Verdict, j.Reason, j.Measurements, j.Samples
 		if err := s.Store.Save(s.Result); err != nil {

@@ -51,3 +51,26 @@ func (o *Observations) tasks(service string) []probes.Task {
 	}
 	return all
 }
+
+// internalRange is what was seen of those published ports of a service that the
+// guide marks as internal.
+func (o *Observations) internalRange(service string) probes.Published {
+	p := o.published(service)
+	p.Endpoints = slices.DeleteFunc(slices.Clone(p.Endpoints), func(e probes.Endpoint) bool { return e.Addr.Port() < firstInternalPort })
+	p.Exchanges = slices.DeleteFunc(slices.Clone(p.Exchanges), func(x probes.Exchange) bool { return x.Endpoint.Addr.Port() < firstInternalPort })
+	return p
+}
+
+func taskLosses(f probes.Fault) bool { return f.Kind == probes.TaskLoss }
+func hostLosses(f probes.Fault) bool     { return f.Kind == probes.HostLoss }
+
+// survives judges each loss of a kind on its own; the worst verdict counts.
+func survives(o *Observations, in Instance, which func(probes.Fault) bool) probes.Judgement {
+	var all []probes.Judgement
+	for _, l := range o.Services[in.Service].Losses {
+		if which(l.Fault) {
+			all = append(all, probes.SurvivesLoss(l, in.duration(maxOutage.Name)))
+		}
+	}
+	return probes.Worst(all)
+}

@@ -73,7 +73,9 @@ func explain(report *lint.Report) ([]explanation, error) {
 		}
 		for _, axes := range f.Services {
 			e := explanation{File: f.Path, Axes: axes, Claims: []string{}}
-			place := recipe.Axes{Balance: recipe.Balance(axes.Balance), Volume: recipe.VolumePattern(axes.Volume), Publish: recipe.Publish(axes.Publish)}
+			place := scenarios.Place{Axes: recipe.Axes{
+				Balance: recipe.Balance(axes.Balance), Volume: recipe.VolumePattern(axes.Volume), Publish: recipe.Publish(axes.Publish),
+			}}
 			for _, c := range scenarios.Claims() {
 				if why := c.WhyNot(place); why != "" {
 					e.Without = append(e.Without, notJudged{c.ID, why})

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/hiveproof/hiveproof/provision/image"
 	"github.com/hiveproof/hiveproof/provision/lab"
+	"github.com/hiveproof/hiveproof/provision/topology"
 	"github.com/hiveproof/hiveproof/reports"
 	"github.com/hiveproof/hiveproof/scenarios"
 	"github.com/hiveproof/hiveproof/scenarios/session"
@@ -34,7 +35,7 @@ func newListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the scenarios and the claims", Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			plan, err := scenarios.NewPlan(scenarios.Selection{}, 3)
+			plan, err := scenarios.NewPlan(scenarios.Selection{}, scenarios.FactsOf(topology.Default()))
 			if err != nil {
 				return err
 			}
@@ -49,7 +50,7 @@ func newListCommand() *cobra.Command {
 			fmt.Fprintln(table, "\t\t")
 			fmt.Fprintln(table, "CLAIM\tAPPLIES TO\tTHE GUIDE SAYS")
 			for _, c := range scenarios.Claims() {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", c.ID, c.Axes, c.Text)
+				fmt.Fprintf(table, "%s\t%s\t%s\n", c.ID, c.AppliesTo(), c.Text)
 			}
 			return table.Flush()
 		},
@@ -83,7 +84,7 @@ func listJSON(plan *scenarios.Plan) error {
 		out.Scenarios = append(out.Scenarios, s)
 	}
 	for _, c := range scenarios.Claims() {
-		out.Claims = append(out.Claims, claim{ID: c.ID, Text: c.Text, Guide: c.Guide, Applies: c.Axes})
+		out.Claims = append(out.Claims, claim{ID: c.ID, Text: c.Text, Guide: c.Guide, Applies: c.AppliesTo()})
 	}
 	enc := json.NewEncoder(os.Stdout)
 	enc.SetIndent("", "  ")

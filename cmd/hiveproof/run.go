@@ -108,7 +108,7 @@ func (f *runFlags) run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	plan, err := scenarios.NewPlan(f.selection, len(top.Hosts))
+	plan, err := scenarios.NewPlan(f.selection, scenarios.FactsOf(top))
 	if err != nil {
 		return err
 	}

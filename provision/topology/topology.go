@@ -27,8 +27,27 @@ var defaultSource []byte
 type Topology struct {
 	Name    string
 	Site    netip.Prefix // the segment; its first address is the router's
-	Hosts   []Host
-	Clients []Client
+	// Perimeter: the router lets nothing from outside the segment reach ports of
+	// 10000 and above, as the firewall of a cloud site does.
+	Perimeter bool
+	Hosts     []Host
+	Clients   []Client
+}
+
+// Swarm are the hosts that hold containers.
+func (t *Topology) Swarm() []Host {
+	return slices.DeleteFunc(slices.Clone(t.Hosts), func(h Host) bool { return h.Edge })
+}
+
+// Edge is the host outside the swarm that has the external load balancer; nil if
+// there is none.
+func (t *Topology) Edge() *Host {
+	for i, h := range t.Hosts {
+		if h.Edge {
+			return &t.Hosts[i]
+		}
+	}
+	return nil
 }
 
 // Host is one machine.
@@ -36,6 +55,7 @@ type Host struct {
 	Name      string
 	Addr      netip.Addr
 	Manager   bool // swarm manager; the first three hosts unless the file says otherwise
+	Edge      bool // no node of the swarm: the external load balancer is here
 	CPUs      int
 	MemoryMiB int
 	DiskMiB   int   // the system disk
@@ -93,7 +113,8 @@ func Load(path string) (*Topology, error) {
 type file struct {
 	Name string `yaml:"name"`
 	Site struct {
-		CIDR string `yaml:"cidr"`
+		CIDR      string `yaml:"cidr"`
+		Perimeter bool   `yaml:"perimeter"`
 	} `yaml:"site"`
 	Hosts []struct {
 		Name    string   `yaml:"name"`
@@ -119,6 +140,7 @@ const (
 	DefaultDiskMiB   = 8 << 10
 	maxHosts         = 9
 	firstHost        = 11 // hive0's last octet
+	edgeHost         = 20
 )
 
 var hostName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
@@ -197,7 +219,7 @@ func (c *checker) check(f *file) *Topology {
 		c.fail("$.site.cidr", "site.cidr %q: want an IPv4 network of /16 to /26 such as 192.168.56.0/24", cidr)
 		return nil
 	}
-	t.Site = site
+	t.Site, t.Perimeter = site, f.Site.Perimeter
 	if len(f.Hosts) == 0 || len(f.Hosts) > maxHosts {
 		c.fail("$.hosts", "%d hosts: want 1 to %d", len(f.Hosts), maxHosts)
 		return nil
@@ -214,7 +236,16 @@ func (c *checker) check(f *file) *Topology {
 	}
 	for i, fh := range f.Hosts {
 		path := fmt.Sprintf("$.hosts[%d]", i)
-		h := Host{Name: fh.Name, CPUs: fh.CPUs, Manager: i < 3}
+		h := Host{Name: fh.Name, CPUs: fh.CPUs, Manager: i < 3, Edge: fh.Role == "edge"}
+		if h.Edge {
+			if t.Edge() != nil {
+				c.fail(path+".role", "a second edge host: one is enough")
+			}
+			h.Manager = false
+			if h.Name == "" {
+				h.Name = "edge"
+			}
+		}
 		if h.Name == "" {
 			h.Name = fmt.Sprintf("hive%d", i)
 		}
@@ -222,17 +253,20 @@ func (c *checker) check(f *file) *Topology {
 			c.fail(path+".name", "host name %q: want lower-case letters, digits and hyphens, a letter first", h.Name)
 		}
 		h.Addr = nth(site, firstHost+i)
+		if h.Edge {
+			h.Addr = nth(site, edgeHost)
+		}
 		if fh.Address != "" {
 			if h.Addr, err = netip.ParseAddr(fh.Address); err != nil || !site.Contains(h.Addr) {
 				c.fail(path+".address", "address %q of %s: want one in %s", fh.Address, h.Name, site)
 			}
 		}
 		switch fh.Role {
-		case "":
+		case "", "edge":
 		case "manager", "worker":
 			h.Manager = fh.Role == "manager"
 		default:
-			c.fail(path+".role", "role %q of %s: want manager or worker", fh.Role, h.Name)
+			c.fail(path+".role", "role %q of %s: want manager, worker or edge", fh.Role, h.Name)
 		}
 		if h.CPUs == 0 {
 			h.CPUs = defaultCPUs

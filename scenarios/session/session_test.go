@@ -19,7 +19,7 @@ import (
 // runWithout runs everything on a lab that acquire does not give.
 func runWithout(t *testing.T, ctx context.Context, req Request, acquire func(context.Context, string) error) (*Report, []reports.Event) {
 	t.Helper()
-	plan, err := scenarios.NewPlan(req.Selection, 3)
+	plan, err := scenarios.NewPlan(req.Selection, scenarios.FactsOf(topology.Default()))
 	if err != nil {
 		t.Fatal(err)
 	}

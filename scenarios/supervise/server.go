@@ -260,7 +260,7 @@ func (s *Server) handleRun(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	plan, err := scenarios.NewPlan(req.Selection, len(l.Topology.Hosts))
+	plan, err := scenarios.NewPlan(req.Selection, scenarios.FactsOf(l.Topology))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
