@@ -25,6 +25,8 @@ const (
 	Power Capability = "power"
 	// Console: the last lines of a host's console can be read (Host implements ConsoleReader).
 	Console Capability = "console"
+	// EdgeHost: there may be a host outside the swarm (Cluster implements EdgeNetwork).
+	EdgeHost Capability = "edge"
 )
 
 // Host is one machine of a cluster. Its methods are safe for concurrent use.
@@ -82,6 +84,13 @@ type ClientNetwork interface {
 	// Clients are the vantages of the topology: at least one on the segment and
 	// two in different networks behind the router.
 	Clients() []Client
+}
+
+// EdgeNetwork is implemented by clusters with the EdgeHost capability.
+type EdgeNetwork interface {
+	// Edge is the host on the site's segment that is no node of the swarm: the place
+	// of the external load balancer. It is nil if there is none.
+	Edge() Host
 }
 
 // Recorder is implemented by clusters with the Capture capability.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hiveproof/hiveproof/provision/child"
+	"github.com/hiveproof/hiveproof/provision/software"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +22,8 @@ import (
 type SealInput struct {
 	Kernel, Initrd string
 	Disk           string // qcow2, to be written to
-	AgentArchive   string // docker-load archive
+	Archive        string // docker-load archive
+	Helper         bool   // the archive's image is the agent's, which is also the hosts' helper
 	Dir            string // for whatever else the sealer needs; removed afterwards
 }
 
@@ -77,14 +79,31 @@ func (s *Store) Ensure(ctx context.Context, spec Spec, seal Sealer, progress fun
 	if err != nil {
 		return nil, err
 	}
+	softwareKey, err := spec.SoftwareKey()
+	if err != nil {
+		return nil, err
+	}
 	base := Manifest{Key: baseKey, Kind: "base", Release: spec.Release}
 	err = s.build(ctx, base, progress, func(dir string, m *Manifest) error { return s.buildBase(ctx, spec, dir, progress) })
 	if err != nil {
 		return nil, fmt.Errorf("build the base image: %w", err)
 	}
-	node := Manifest{Key: key, Kind: "node", BaseKey: baseKey, Release: spec.Release}
+	below := Manifest{Key: softwareKey, Kind: "software", BaseKey: baseKey, Release: spec.Release}
+	err = s.build(ctx, below, progress, func(dir string, m *Manifest) error {
+		archive := filepath.Join(dir, "images.tar")
+		if err := buildSoftware(ctx, spec, dir, archive, m, progress); err != nil {
+			return err
+		}
+		err := s.buildLayer(ctx, baseKey, filepath.Join("..", "base-"+baseKey, "disk.raw"), "raw", dir, m, seal, SealInput{Archive: archive}, progress)
+		return errors.Join(err, os.Remove(archive))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the software's images: %w", err)
+	}
+	node := Manifest{Key: key, Kind: "node", BaseKey: baseKey, SoftwareKey: softwareKey, Release: spec.Release}
 	err = s.build(ctx, node, progress, func(dir string, m *Manifest) error {
-		return s.buildNode(ctx, spec, baseKey, dir, m, seal, progress)
+		return s.buildLayer(ctx, baseKey, filepath.Join("..", "software-"+softwareKey, "disk.qcow2"), "qcow2", dir, m, seal,
+			SealInput{Archive: spec.AgentArchive, Helper: true}, progress)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the node image: %w", err)
@@ -175,29 +194,7 @@ func (s *Store) buildBase(ctx context.Context, spec Spec, dir string, progress f
 	if err := writeGuestFiles(guest); err != nil {
 		return err
 	}
-	tar := filepath.Join(dir, "root.tar")
-	say := func(line string) {
-		if text, ok := strings.CutPrefix(line, "I: "); ok {
-			progress(text)
-		}
-	}
-	// Its temporary root is made below our own directory, so that it goes with it.
-	env := []string{"TMPDIR=" + dir, "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
-	bootstrap := child.Run
-	if os.Getuid() != 0 {
-		if err := reachable(dir); err != nil {
-			return err
-		}
-	} else {
-		// As root it mounts /proc and others below its tree, and its helpers would
-		// outlive it; without root it makes namespaces of its own.
-		bootstrap = child.RunIsolated
-	}
-	err := bootstrap(ctx, say, env, "mmdebstrap", "--variant=minbase", "--architectures=amd64",
-		"--include="+strings.Join(spec.packages(), ","),
-		"--customize-hook="+filepath.Join(guest, "customize.sh"),
-		spec.Release, tar, spec.Mirror)
-	if err != nil {
+	if err := bootstrap(ctx, spec, dir, spec.packages(), filepath.Join(guest, "customize.sh"), filepath.Join(dir, "root.tar"), progress); err != nil {
 		return err
 	}
 
@@ -221,6 +218,51 @@ rm -rf "$0/root" "$0/guest"`
 		program, args = "unshare", append([]string{"--map-root-user", "--map-auto", "--", "sh"}, args...)
 	}
 	return child.Run(ctx, nil, nil, program, args...)
+}
+
+// bootstrap makes the tar of a Debian root file system; what it needs meanwhile is below dir.
+func bootstrap(ctx context.Context, spec Spec, dir string, packages []string, hook, tar string, progress func(string), more ...string) error {
+	say := func(line string) {
+		if text, ok := strings.CutPrefix(line, "I: "); ok {
+			progress(text)
+		}
+	}
+	// Its temporary root is made below our own directory, so that it goes with it.
+	env := []string{"TMPDIR=" + dir, "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
+	run := child.Run
+	if os.Getuid() != 0 {
+		if err := reachable(dir); err != nil {
+			return err
+		}
+	} else {
+		// As root it mounts /proc and others below its tree, and its helpers would
+		// outlive it; without root it makes namespaces of its own.
+		run = child.RunIsolated
+	}
+	args := append([]string{"--variant=minbase", "--architectures=amd64", "--include=" + strings.Join(packages, ","), "--customize-hook=" + hook}, more...)
+	return run(ctx, say, env, "mmdebstrap", append(args, spec.Release, tar, spec.Mirror)...)
+}
+
+// buildSoftware makes the archive of the real software's images and enters their versions.
+func buildSoftware(ctx context.Context, spec Spec, dir, archive string, m *Manifest, progress func(string)) error {
+	files := filepath.Join(dir, "files")
+	if err := os.Mkdir(files, 0o755); err != nil {
+		return fmt.Errorf("make the software's directory: %w", err)
+	}
+	hook, err := software.WriteFiles(files)
+	if err != nil {
+		return err
+	}
+	tar := filepath.Join(dir, "root.tar")
+	// The engine gives each container its own devices.
+	if err := bootstrap(ctx, spec, dir, software.Packages, hook, tar, progress, "--skip=output/dev"); err != nil {
+		return err
+	}
+	progress("making the software's images")
+	if err := software.Write(tar, archive); err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(tar), os.RemoveAll(files))
 }
 
 // reachable says whether the user namespace that builds the image without root
@@ -259,30 +301,25 @@ func writeGuestFiles(dir string) error {
 	return nil
 }
 
-func (s *Store) buildNode(ctx context.Context, spec Spec, baseKey, dir string, m *Manifest, seal Sealer, progress func(string)) error {
+// buildLayer makes a disk over another one and seals it: it is booted once, and
+// its own engine loads an archive.
+func (s *Store) buildLayer(ctx context.Context, baseKey, backing, format, dir string, m *Manifest, seal Sealer, in SealInput, progress func(string)) error {
 	base := s.layerDir("base", baseKey)
-	disk := filepath.Join(dir, "disk.qcow2")
-	// Relative, so that the cache may be moved as a whole; both layers are siblings.
-	backing := filepath.Join("..", filepath.Base(base), "disk.raw")
-	if err := child.Run(ctx, nil, nil, "qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", disk); err != nil {
+	in.Kernel, in.Initrd = filepath.Join(base, "kernel"), filepath.Join(base, "initrd")
+	in.Disk, in.Dir = filepath.Join(dir, "disk.qcow2"), filepath.Join(dir, "scratch")
+	// The backing file's name is relative, so that the cache may be moved as a whole; all layers are siblings.
+	if err := child.Run(ctx, nil, nil, "qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", format, in.Disk); err != nil {
 		return err
 	}
-	scratch := filepath.Join(dir, "scratch")
-	if err := os.Mkdir(scratch, 0o700); err != nil {
+	if err := os.Mkdir(in.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the sealer's directory: %w", err)
 	}
-	versions, err := seal(ctx, SealInput{
-		Kernel:       filepath.Join(base, "kernel"),
-		Initrd:       filepath.Join(base, "initrd"),
-		Disk:         disk,
-		AgentArchive: spec.AgentArchive,
-		Dir:          scratch,
-	}, progress)
+	versions, err := seal(ctx, in, progress)
 	if err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	m.Content = versions
-	if err := os.RemoveAll(scratch); err != nil {
+	if err := os.RemoveAll(in.Dir); err != nil {
 		return fmt.Errorf("remove the sealer's directory: %w", err)
 	}
 	return nil

@@ -1,10 +1,11 @@
 // Package image builds the disk that every host of a lab starts from, out of
 // Debian packages, and keeps what it built in a content-addressed cache.
 //
-// An image has two layers. The base is a Debian root file system made by
-// mmdebstrap, with its kernel and a minimal initial RAM disk. The node layer on
-// top of it is sealed by booting it once and letting its own Docker engine load
-// the agent's container images, so that no host ever imports them.
+// An image has three layers. The base is a Debian root file system made by
+// mmdebstrap, with its kernel and a minimal initial RAM disk. The two on top of it
+// are sealed by booting them once and letting their own Docker engine load
+// container images, so that no host ever imports them: the software layer those of
+// package software, the node layer the agent's, which change more often.
 package image
 
 import (
@@ -17,6 +18,8 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+
+	"github.com/hiveproof/hiveproof/provision/software"
 )
 
 //go:embed guest
@@ -32,7 +35,7 @@ const (
 
 // packages is what a node of a hive-builder site needs, beyond Debian's minimum.
 var packages = []string{
-	"busybox-static", "ca-certificates", "dbus", "docker.io", "docker-cli", "drbd-utils", "e2fsprogs", "iproute2",
+	"busybox-static", "ca-certificates", "dbus", "docker.io", "docker-cli", "drbd-utils", "e2fsprogs", "haproxy", "iproute2",
 	"iptables", "iputils-ping", "ipvsadm", "kmod", "linux-image-cloud-amd64", "lvm2", "nfs-common", "nfs-kernel-server",
 	"openssh-server", "procps", "systemd-sysv", "udev", "xfsprogs",
 }
@@ -67,7 +70,7 @@ func (s Spec) packages() []string {
 }
 
 // sealVersion changes when what sealing does to the node layer changes.
-const sealVersion = 2
+const sealVersion = 3
 
 // BaseKey names the base layer by everything that it is made of. The mirror is
 // not among it: mirrors of one release hold the same packages.
@@ -93,12 +96,29 @@ func (s Spec) BaseKey() (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
-// Key names the whole image.
-func (s Spec) Key() (string, error) {
+// SoftwareKey names the software layer.
+func (s Spec) SoftwareKey() (string, error) {
 	base, err := s.BaseKey()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "node %s %s %d", base, s.AgentDigest, sealVersion))
-	return hex.EncodeToString(sum[:])[:16], nil
+	images, err := software.Digest()
+	if err != nil {
+		return "", err
+	}
+	return digest("software %s %s %d", base, images, sealVersion), nil
+}
+
+// Key names the whole image.
+func (s Spec) Key() (string, error) {
+	below, err := s.SoftwareKey()
+	if err != nil {
+		return "", err
+	}
+	return digest("node %s %s %d", below, s.AgentDigest, sealVersion), nil
+}
+
+func digest(format string, args ...any) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, format, args...))
+	return hex.EncodeToString(sum[:])[:16]
 }

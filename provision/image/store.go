@@ -38,13 +38,14 @@ func (s *Store) Dir() string { return s.dir }
 
 // Manifest describes a finished layer. It is the last file written into it.
 type Manifest struct {
-	Key     string            `json:"key"`
-	Kind    string            `json:"kind"` // "base" or "node"
-	BaseKey string            `json:"base_key,omitempty"`
-	Release string            `json:"release"`
-	Created time.Time         `json:"created"`
-	BuildS  float64           `json:"build_s"`
-	Content map[string]string `json:"content,omitempty"` // component -> version, of the node layer
+	Key         string            `json:"key"`
+	Kind        string            `json:"kind"` // "base", "software" or "node"
+	BaseKey     string            `json:"base_key,omitempty"`
+	SoftwareKey string            `json:"software_key,omitempty"`
+	Release     string            `json:"release"`
+	Created     time.Time         `json:"created"`
+	BuildS      float64           `json:"build_s"`
+	Content     map[string]string `json:"content,omitempty"` // component -> version, of the node layer
 	// BytesOnDisk is what the layer occupies; computed when it is listed.
 	BytesOnDisk int64 `json:"-"`
 }
@@ -57,6 +58,9 @@ type Image struct {
 	// Build tells two builds of one key apart: they hold the same packages, not the same blocks.
 	Build string
 }
+
+// height orders the kinds of layers; each lies on the one before.
+var height = map[string]int{"base": 1, "software": 2, "node": 3}
 
 const manifestFile = "manifest.json"
 
@@ -85,9 +89,13 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	baseLayer, err := s.load("base", m.BaseKey)
-	if err != nil {
-		return nil, err
+	var builds []string
+	for _, layer := range [][2]string{{"base", m.BaseKey}, {"software", m.SoftwareKey}, {"node", m.Key}} {
+		below, err := s.load(layer[0], layer[1])
+		if err != nil {
+			return nil, err
+		}
+		builds = append(builds, below.Created.Format(time.RFC3339Nano))
 	}
 	base := s.layerDir("base", m.BaseKey)
 	return &Image{
@@ -95,7 +103,7 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 		Kernel:   filepath.Join(base, "kernel"),
 		Initrd:   filepath.Join(base, "initrd"),
 		Disk:     filepath.Join(s.layerDir("node", key), "disk.qcow2"),
-		Build:    baseLayer.Created.Format(time.RFC3339Nano) + " " + m.Created.Format(time.RFC3339Nano),
+		Build:    strings.Join(builds, " "),
 	}, nil
 }
 
@@ -108,7 +116,7 @@ func (s *Store) List() ([]Manifest, error) {
 	var all []Manifest
 	for _, e := range entries {
 		kind, key, ok := strings.Cut(e.Name(), "-")
-		if !e.IsDir() || !ok || (kind != "base" && kind != "node") {
+		if !e.IsDir() || !ok || height[kind] == 0 {
 			continue
 		}
 		m, err := s.load(kind, key)
@@ -138,14 +146,18 @@ func (s *Store) Prune(keep *Spec) ([]Manifest, error) {
 		if err != nil {
 			return nil, err
 		}
-		wanted["base-"+baseKey], wanted["node-"+key] = true, true
+		softwareKey, err := keep.SoftwareKey()
+		if err != nil {
+			return nil, err
+		}
+		wanted["base-"+baseKey], wanted["software-"+softwareKey], wanted["node-"+key] = true, true, true
 	}
 	all, err := s.List()
 	if err != nil {
 		return nil, err
 	}
-	// Nodes first: a base that was built anew below an old node layer would not fit it.
-	slices.SortStableFunc(all, func(a, b Manifest) int { return strings.Compare(b.Kind, a.Kind) })
+	// From the top: a layer that was built anew below an old one would not fit it.
+	slices.SortStableFunc(all, func(a, b Manifest) int { return height[b.Kind] - height[a.Kind] })
 	var removed []Manifest
 	var problems *multierror.Error
 	for _, m := range all {
@@ -159,8 +171,8 @@ func (s *Store) Prune(keep *Spec) ([]Manifest, error) {
 		}
 		if ok {
 			removed = append(removed, m)
-		} else if m.BaseKey != "" {
-			wanted["base-"+m.BaseKey] = true
+		} else {
+			wanted["base-"+m.BaseKey], wanted["software-"+m.SoftwareKey] = true, true
 		}
 	}
 	left, err := filepath.Glob(filepath.Join(s.dir, ".building-*-*"))

@@ -48,6 +48,8 @@ type Options struct {
 	ID       string // names the lab in the state directory, such as the run's ID
 	// Snapshot is the name of a stored set to start from instead of the ready one.
 	Snapshot string
+	// NoEdge leaves the topology's edge host off: nothing needs it.
+	NoEdge bool
 	// Cold boots the hosts and forms the swarm, whatever is stored, and stores nothing.
 	Cold bool
 	// Observe is told each step, by several goroutines at once; it may be nil.
@@ -66,6 +68,7 @@ type Lab struct {
 	Versions map[string]string
 	Started  time.Time
 
+	noEdge    bool
 	observe   func(Event)
 	ledger    *state.Ledger
 	snapshots *snapshot.Store
@@ -171,7 +174,7 @@ func (o Options) observer() func(Event) {
 // process at the latest, and its files are removed then, also after kill -9.
 func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	observe := opts.observer()
-	l := &Lab{Topology: opts.Topology, Timings: map[string]float64{}, Versions: map[string]string{}, Started: time.Now(), observe: observe}
+	l := &Lab{Topology: opts.Topology, Timings: map[string]float64{}, Versions: map[string]string{}, Started: time.Now(), observe: observe, noEdge: opts.NoEdge}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -256,12 +259,17 @@ func (l *Lab) bringUp(ctx context.Context, opts Options, observe func(Event)) er
 	if err := l.readVersions(ctx); err != nil || opts.Cold {
 		return err
 	}
-	return l.saveReady(ctx, observe)
+	// The snapshot has all hosts, also those that this run does without.
+	err = l.saveReady(ctx, observe)
+	if err == nil && opts.NoEdge {
+		l.Cluster.ParkEdge()
+	}
+	return err
 }
 
 func (l *Lab) clusterConfig(observe func(Event)) qemu.Config {
 	return qemu.Config{
-		Topology: l.Topology, Image: l.Image, Accel: l.Proof.Accel, Dir: filepath.Join(l.Dir, "hosts"), Ledger: l.ledger,
+		Topology: l.Topology, Image: l.Image, Accel: l.Proof.Accel, Dir: filepath.Join(l.Dir, "hosts"), Ledger: l.ledger, NoEdge: l.noEdge,
 		Progress: func(host, message string) { observe(Event{Phase: "boot", Host: host, Message: message}) },
 	}
 }

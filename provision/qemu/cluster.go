@@ -49,6 +49,10 @@ type Config struct {
 	// Progress is told what happened; host is empty for the cluster as a whole. It may be nil.
 	Progress func(host, message string)
 
+	// NoEdge leaves the edge host off, if there is one, once the cluster is restored
+	// or ParkEdge was called.
+	NoEdge bool
+
 	overSSH bool // speak SSH to the hosts: their image has no helper yet
 }
 
@@ -66,6 +70,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	identity identity
 	verified map[string]bool // disks of snapshots that were read and found whole
+	parked   bool            // the edge host is off, for nobody needs it
 
 	closeOnce sync.Once
 	closeErr  error
@@ -75,6 +80,7 @@ var (
 	_ provision.Cluster       = (*Cluster)(nil)
 	_ provision.ClientNetwork = (*Cluster)(nil)
 	_ provision.Recorder      = (*Cluster)(nil)
+	_ provision.EdgeNetwork   = (*Cluster)(nil)
 )
 
 // BootError says that a host did not come up, with the end of its console.
@@ -215,7 +221,22 @@ func (c *Cluster) network() error {
 		}
 		c.clients = append(c.clients, client{Vantage: v, addr: spec.Addr, network: network})
 	}
+	c.closePerimeter()
 	return nil
+}
+
+// firstInternalPort is the lowest port that a perimeter closes (the guide's
+// section スティッキー対応内蔵ロードバランサ).
+const firstInternalPort = 10000
+
+// closePerimeter has the router stop what comes from outside to internal ports.
+func (c *Cluster) closePerimeter() {
+	if !c.cfg.Topology.Perimeter {
+		return
+	}
+	for _, sw := range c.outside {
+		c.router.Port(sw).SetFilter(fabric.ToDevice, fabric.Perimeter(c.cfg.Topology.Site, firstInternalPort))
+	}
 }
 
 // attachManagement attaches a host to the management network so that it hears
@@ -274,18 +295,55 @@ func nthAddr(p netip.Prefix, n int) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// Hosts are the cluster's hosts in the topology's order.
+// Hosts are the cluster's hosts in the topology's order, without the edge host.
 func (c *Cluster) Hosts() []provision.Host {
-	all := make([]provision.Host, len(c.hosts))
-	for i, h := range c.hosts {
-		all[i] = h
+	var all []provision.Host
+	for _, h := range c.hosts {
+		if !h.spec.Edge {
+			all = append(all, h)
+		}
 	}
 	return all
 }
 
+// Edge is the edge host; nil if the topology has none, or it is off.
+func (c *Cluster) Edge() provision.Host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.hosts {
+		if h.spec.Edge && !c.parked {
+			return h
+		}
+	}
+	return nil
+}
+
+// ParkEdge switches the edge host off.
+func (c *Cluster) ParkEdge() {
+	for _, h := range c.hosts {
+		if h.spec.Edge {
+			h.cutPower()
+		}
+	}
+	c.park(true)
+}
+
+func (c *Cluster) park(off bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parked = off
+}
+
+// on are the hosts that are to run.
+func (c *Cluster) on() []*Host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.hosts), func(h *Host) bool { return h.spec.Edge && c.parked })
+}
+
 // Capabilities of this provider.
 func (c *Cluster) Capabilities() []provision.Capability {
-	return []provision.Capability{provision.Clients, provision.Capture, provision.Power, provision.Console}
+	return []provision.Capability{provision.Clients, provision.Capture, provision.Power, provision.Console, provision.EdgeHost}
 }
 
 // Clients are the topology's vantages.
@@ -340,6 +398,7 @@ func (c *Cluster) resetNetwork() {
 		}
 		sw.Flush()
 	}
+	c.closePerimeter()
 	c.mgmt.Flush()
 	c.router.ForgetNeighbors()
 	c.control.ForgetNeighbors()

@@ -97,6 +97,9 @@ func (c *Cluster) guestIdentity(i int) string {
 	fmt.Fprintf(&text, "addr %s eth1 %s\n", h.vmConfig.nics[1].mac, netip.PrefixFrom(h.address, managementNet.Bits()))
 	fmt.Fprintf(&text, "owner %s\n", controlAddr)
 	fmt.Fprintf(&text, "gateway %s\n", top.Router())
+	if h.spec.Edge {
+		fmt.Fprintf(&text, "edge\n")
+	}
 	if h.spec.DiskMiB > image.DiskGiB<<10 {
 		fmt.Fprintf(&text, "grow /dev/vda\n")
 	}

@@ -18,14 +18,20 @@ func Sealer(accel Accel, ledger Ledger) image.Sealer {
 	}
 }
 
-// sealScript loads the archive, which is attached as a raw disk (tar ignores
-// the padding after its end), takes the helper out of it, and removes what each host must have of its own.
-const sealScript = `set -eu
-for i in $(seq 120); do docker version >/dev/null 2>&1 && break; sleep 1; done
-docker load -q -i /dev/vdb
-id=$(docker create "$(docker image ls -q | head -n 1)")
+// helperScript takes the helper out of the agent's image.
+const helperScript = `set -eu
+id=$(docker create "$(docker image ls -q hiveproof/agent | head -n 1)")
 docker cp -q "$id:/hiveproof-agent" /usr/lib/hiveproof/agent
-docker rm "$id"
+docker rm "$id"`
+
+// loadScript loads the archive, which is attached as a raw disk: tar ignores the
+// padding after its end.
+const loadScript = `set -eu
+for i in $(seq 120); do docker version >/dev/null 2>&1 && break; sleep 1; done
+docker load -q -i /dev/vdb`
+
+// sealScript removes what each host must have of its own.
+const sealScript = `set -eu
 systemctl stop docker.socket docker.service containerd.service
 rm -rf /var/lib/docker/engine-id /etc/docker/key.json /var/lib/docker/swarm /var/lib/docker/network /var/lib/docker/containerd
 rm -f /etc/hostname /var/lib/systemd/random-seed /var/log/*.log
@@ -34,7 +40,7 @@ echo 127.0.0.1 localhost > /etc/hosts
 sync`
 
 // versionScript prints what is on the image, a component and its version a line.
-const versionScript = `dpkg-query -W -f '${Package} ${Version}\n' docker.io containerd runc drbd-utils nfs-kernel-server systemd iptables 2>/dev/null
+const versionScript = `dpkg-query -W -f '${Package} ${Version}\n' docker.io containerd runc drbd-utils nfs-kernel-server haproxy systemd iptables 2>/dev/null
 echo "kernel $(uname -r)"
 echo "debian $(cat /etc/debian_version)"`
 
@@ -61,9 +67,7 @@ func seal(ctx context.Context, accel Accel, ledger Ledger, in image.SealInput, p
 	h := c.hosts[0]
 	// The image's own disk, not an overlay: what this boot writes is the image.
 	h.vmConfig.disk, h.disks = in.Disk, true
-	if in.AgentArchive != "" {
-		h.vmConfig.disks = []disk{{path: in.AgentArchive, format: "raw", readOnly: true}}
-	}
+	h.vmConfig.disks = []disk{{path: in.Archive, format: "raw", readOnly: true}}
 	progress("first boot")
 	if err := c.boot(ctx); err != nil {
 		return nil, err
@@ -78,9 +82,15 @@ func seal(ctx context.Context, accel Accel, ledger Ledger, in image.SealInput, p
 			versions[name] = version
 		}
 	}
-	progress("loading the agent's images into the engine")
-	if _, err := h.Run(ctx, sealScript, nil); err != nil {
-		return nil, errors.Join(fmt.Errorf("load the agent's images: %w", err), consoleOf(h))
+	progress("loading images into the engine")
+	scripts := []string{loadScript, sealScript}
+	if in.Helper {
+		scripts = []string{loadScript, helperScript, sealScript}
+	}
+	for _, script := range scripts {
+		if _, err := h.Run(ctx, script, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("load images: %w", err), consoleOf(h))
+		}
 	}
 	progress("shutting down")
 	// The shutdown takes the session with it: only the end of the machine tells.

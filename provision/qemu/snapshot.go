@@ -29,6 +29,9 @@ func diskFile(host string, n int) string { return fmt.Sprintf("%s.disk%d.qcow2",
 // go on, also after a failure. The hosts' clocks have stood still meanwhile and
 // are set. It returns what was written.
 func (c *Cluster) Save(ctx context.Context, dir string) (_ []snapshot.File, err error) {
+	if len(c.on()) < len(c.hosts) {
+		return nil, errors.New("the edge host is off, and a snapshot is of all hosts")
+	}
 	// A session that is open now would be one with nobody at its end later.
 	problems := c.disconnect()
 	defer func() {
@@ -168,6 +171,7 @@ func (c *Cluster) Restore(ctx context.Context, set *snapshot.Snapshot) error {
 	_ = c.disconnect()
 	_ = c.each(func(h *Host) error { h.cutPower(); return nil })
 	c.resetNetwork()
+	c.park(c.cfg.NoEdge)
 	if err := set.Verify(ctx, identityFile); err != nil {
 		return err
 	}
@@ -248,11 +252,12 @@ func (c *Cluster) synchronize(ctx context.Context) error {
 	return c.each(func(h *Host) error { return h.waitReady(ctx, c.cfg.BootTimeout) })
 }
 
-// each does something with every host at once and collects what went wrong.
+// each does something with every host that is to run, at once, and collects what went wrong.
 func (c *Cluster) each(do func(*Host) error) error {
-	errs := make([]error, len(c.hosts))
+	hosts := c.on()
+	errs := make([]error, len(hosts))
 	var wg sync.WaitGroup
-	for i, h := range c.hosts {
+	for i, h := range hosts {
 		wg.Go(func() { errs[i] = do(h) })
 	}
 	wg.Wait()

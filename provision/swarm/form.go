@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/network"
@@ -39,6 +40,7 @@ type Node struct {
 // Swarm is a formed swarm. It is safe for concurrent use.
 type Swarm struct {
 	nodes []*Node
+	last  atomic.Pointer[Node] // the manager that answered last
 }
 
 // Options of Form.
@@ -289,22 +291,43 @@ func (s *Swarm) Node(name string) *Node {
 	return nil
 }
 
-// Manager returns the engine of a manager that answers, and its host's name.
+// Manager returns the engine of a manager that answers, and its host's name: the
+// one that answered last or, if it does not, whichever of all is first.
 func (s *Swarm) Manager(ctx context.Context) (*client.Client, string, error) {
-	var problems *multierror.Error
+	if last := s.last.Load(); last != nil && last.ping(ctx, 3*time.Second) == nil {
+		return last.Engine, last.Name(), nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		node *Node
+		err  error
+	}
+	results := make(chan result, len(s.nodes))
+	asked := 0
 	for _, n := range s.nodes {
-		if !n.Manager {
-			continue
+		if n.Manager {
+			asked++
+			go func() { results <- result{n, n.ping(ctx, 15*time.Second)} }()
 		}
-		try, cancel := context.WithTimeout(ctx, 15*time.Second)
-		_, err := n.Engine.Ping(try)
-		cancel()
-		if err == nil {
-			return n.Engine, n.Name(), nil
+	}
+	var problems *multierror.Error
+	for range asked {
+		r := <-results
+		if r.err == nil {
+			s.last.Store(r.node)
+			return r.node.Engine, r.node.Name(), nil
 		}
-		problems = multierror.Append(problems, fmt.Errorf("%s: %w", n.Name(), err))
+		problems = multierror.Append(problems, fmt.Errorf("%s: %w", r.node.Name(), r.err))
 	}
 	return nil, "", fmt.Errorf("no manager answers: %w", problems.ErrorOrNil())
+}
+
+func (n *Node) ping(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := n.Engine.Ping(ctx)
+	return err
 }
 
 // Leader is the name of the host that leads now; empty if none does.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ type Task struct {
 	Err       string    `json:"error,omitempty"`
 	Container string    `json:"container,omitempty"`
 	Since     time.Time `json:"since"`
+	// Addresses are the task's own on its networks, by their names.
+	Addresses map[string]netip.Addr `json:"addresses,omitempty"`
 }
 
 // Running says whether the task runs and is meant to.
@@ -199,6 +202,16 @@ func (s *Swarm) Tasks(ctx context.Context, names ...string) ([]Task, error) {
 			ID: t.ID, Service: serviceName[t.ServiceID], Slot: t.Slot, Node: nodeName[t.NodeID],
 			Desired: string(t.DesiredState), State: string(t.Status.State),
 			Message: t.Status.Message, Err: t.Status.Err, Since: t.Status.Timestamp,
+		}
+		for _, a := range t.NetworksAttachments {
+			for _, text := range a.Addresses {
+				if prefix, err := netip.ParsePrefix(text); err == nil {
+					if task.Addresses == nil {
+						task.Addresses = map[string]netip.Addr{}
+					}
+					task.Addresses[a.Network.Spec.Name] = prefix.Addr()
+				}
+			}
 		}
 		if t.Status.ContainerStatus != nil {
 			task.Container = t.Status.ContainerStatus.ContainerID

@@ -25,8 +25,8 @@ var defaultSource []byte
 
 // Topology is a lab as its file describes it, checked and with every default filled in.
 type Topology struct {
-	Name    string
-	Site    netip.Prefix // the segment; its first address is the router's
+	Name string
+	Site netip.Prefix // the segment; its first address is the router's
 	// Perimeter: the router lets nothing from outside the segment reach ports of
 	// 10000 and above, as the firewall of a cloud site does.
 	Perimeter bool

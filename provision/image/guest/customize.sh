@@ -26,9 +26,14 @@ rm -f "$root"/etc/ssh/ssh_host_*
 # The engine: images are in the node image, so a registry is asked for nothing.
 mkdir -p "$root/etc/docker" "$root/etc/systemd/system/docker.service.d"
 cat > "$root/etc/systemd/system/docker.service.d/hiveproof.conf" <<'CONF'
+[Unit]
+ConditionPathExists=!/run/hiveproof/edge
 [Service]
 Environment=DOCKER_SERVICE_PREFER_OFFLINE_IMAGE=1
 CONF
+# The edge host is no node of the swarm.
+mkdir -p "$root/etc/systemd/system/containerd.service.d"
+printf '[Unit]\nConditionPathExists=!/run/hiveproof/edge\n' > "$root/etc/systemd/system/containerd.service.d/hiveproof.conf"
 
 # No name server: the lab is closed, and an empty file is refused at once where an unreachable server is waited for.
 rm -f "$root/etc/resolv.conf"; : > "$root/etc/resolv.conf"
@@ -43,7 +48,7 @@ chroot "$root" systemctl -q enable hiveproof-identity.service hiveproof-helper.s
 # What a throw-away host does not need at boot; storage services are started by the scenario that uses them.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
 	man-db.timer logrotate.timer nfs-server.service nfs-blkmap.service rpcbind.service rpcbind.socket nfs-client.target \
-	rpc-statd-notify.service drbd.service blk-availability.service systemd-networkd.service systemd-networkd.socket; do
+	rpc-statd-notify.service drbd.service haproxy.service blk-availability.service systemd-networkd.service systemd-networkd.socket; do
 	chroot "$root" systemctl -q disable "$unit" 2>/dev/null || true
 done
 # Devices are made by devtmpfs and the few modules needed are loaded by who needs

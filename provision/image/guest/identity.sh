@@ -12,7 +12,7 @@ cat "$cfg/authorized_keys/raw" > /run/hiveproof/authorized_keys
 (umask 077 && cat "$cfg/host_key/raw" > /run/hiveproof/ssh_host_ed25519_key)
 chmod 0644 /run/hiveproof/authorized_keys
 
-# One directive a line: hostname NAME | host ADDR NAME | addr MAC NAME ADDR/LEN | gateway ADDR | grow DEVICE | owner ADDR
+# One directive a line: hostname NAME | host ADDR NAME | addr MAC NAME ADDR/LEN | gateway ADDR | grow DEVICE | owner ADDR | edge
 modprobe virtio_net 2>/dev/null || true
 # No autoconfiguration: the addresses are those of the topology and no others.
 echo 0 > /proc/sys/net/ipv6/conf/all/accept_ra
@@ -48,6 +48,9 @@ while read -r word a b c; do
 		;;
 	owner)
 		printf 'OWNER=%s\n' "$a" > /run/hiveproof/helper.env
+		;;
+	edge)
+		: > /run/hiveproof/edge
 		;;
 	gateway)
 		ip route add default via "$a"

@@ -1,0 +1,130 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+)
+
+// Scale sets the number of a replicated service's replicas.
+func (s *Swarm) Scale(ctx context.Context, service string, replicas int) error {
+	engine, host, err := s.Manager(ctx)
+	if err != nil {
+		return err
+	}
+	fail := func(err error) error {
+		return fmt.Errorf("%s: scale service %s to %d: %w", host, service, replicas, err)
+	}
+	current, _, err := engine.ServiceInspectWithRaw(ctx, service, swarm.ServiceInspectOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	if current.Spec.Mode.Replicated == nil {
+		return fail(fmt.Errorf("it is not a replicated service"))
+	}
+	n := uint64(replicas)
+	current.Spec.Mode.Replicated.Replicas = &n
+	if _, err := engine.ServiceUpdate(ctx, current.ID, current.Version, current.Spec, swarm.ServiceUpdateOptions{}); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// Kill ends a task's container as its process's death would: at once.
+func (s *Swarm) Kill(ctx context.Context, t Task) error {
+	n := s.Node(t.Node)
+	if n == nil || t.Container == "" {
+		return fmt.Errorf("task %s of %s runs in no container of this site", t.ID, t.Service)
+	}
+	if err := n.Engine.ContainerKill(ctx, t.Container, "KILL"); err != nil {
+		return fmt.Errorf("%s: kill a container of %s: %w", n.Name(), t.Service, err)
+	}
+	return nil
+}
+
+// Down says whether the swarm takes a host for dead.
+func (s *Swarm) Down(ctx context.Context, host string) (bool, error) {
+	engine, manager, err := s.Manager(ctx)
+	if err != nil {
+		return false, err
+	}
+	nodes, err := engine.NodeList(ctx, swarm.NodeListOptions{})
+	if err != nil {
+		return false, fmt.Errorf("%s: list the nodes: %w", manager, err)
+	}
+	for _, n := range nodes {
+		if n.Description.Hostname == host {
+			return n.Status.State == swarm.NodeStateDown, nil
+		}
+	}
+	return false, fmt.Errorf("%s: no node is called %s", manager, host)
+}
+
+// VirtualIPs are a service's virtual addresses on the networks that its
+// containers are in; none with dnsrr. The one on the ingress network is left out.
+func (s *Swarm) VirtualIPs(ctx context.Context, service string) ([]netip.Addr, error) {
+	engine, host, err := s.Manager(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inspected, _, err := engine.ServiceInspectWithRaw(ctx, service, swarm.ServiceInspectOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: inspect service %s: %w", host, service, err)
+	}
+	ingress, err := engine.NetworkInspect(ctx, "ingress", network.InspectOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: inspect the ingress network: %w", host, err)
+	}
+	var all []netip.Addr
+	for _, v := range inspected.Endpoint.VirtualIPs {
+		if v.NetworkID == ingress.ID || v.Addr == "" {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(v.Addr)
+		if err != nil {
+			return nil, fmt.Errorf("virtual address of service %s: %w", service, err)
+		}
+		all = append(all, prefix.Addr())
+	}
+	return all, nil
+}
+
+// BridgeAddress is an address on a host's docker_gwbridge, by which containers
+// reach what is outside their overlay networks.
+type BridgeAddress struct {
+	Host      string
+	Container string // its ID; empty for the bridge itself
+	Addr      netip.Addr
+}
+
+// BridgeAddresses lists those of every host.
+func (s *Swarm) BridgeAddresses(ctx context.Context) ([]BridgeAddress, error) {
+	var all []BridgeAddress
+	for _, n := range s.nodes {
+		bridge, err := n.Engine.NetworkInspect(ctx, "docker_gwbridge", network.InspectOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("%s: inspect docker_gwbridge: %w", n.Name(), err)
+		}
+		for _, c := range bridge.IPAM.Config {
+			if gateway, err := netip.ParseAddr(c.Gateway); err == nil {
+				all = append(all, BridgeAddress{Host: n.Name(), Addr: gateway})
+			}
+		}
+		for id, c := range bridge.Containers {
+			if prefix, err := netip.ParsePrefix(c.IPv4Address); err == nil {
+				all = append(all, BridgeAddress{Host: n.Name(), Container: id, Addr: prefix.Addr()})
+			}
+		}
+	}
+	return all, nil
+}
+
+// Until tries until a condition holds or the time is over; then its error is the
+// last attempt's.
+func Until(ctx context.Context, timeout time.Duration, what string, try func(context.Context) error) error {
+	return until(ctx, timeout, what, try)
+}
