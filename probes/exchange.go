@@ -41,6 +41,7 @@ type Endpoint struct {
 	Addr    netip.AddrPort `json:"addr"`
 	Proto   string         `json:"proto"`             // "tcp" or "udp"
 	App     string         `json:"app"`               // what is spoken on it: "dns", "http", "https", "echo", "mysql" or "tcp"
+	Plain   bool           `json:"plain,omitempty"`   // it is known not to say who it is: any answer in its protocol counts
 	Control bool           `json:"control,omitempty"` // asked only to show that the path works
 }
 

@@ -83,7 +83,7 @@ var (
 	isHighPort = condition{"ports of 10000 and above", func(p Place) bool { return p.InternalPorts }, func(Place) string { return "without such ports" }}
 	isBehind   = condition{"behind a load balancer", func(p Place) bool { return p.Behind != nil }, func(Place) string { return "behind none that the scenario declares" }}
 	isSticky   = condition{"sticky", func(p Place) bool { return p.Behind != nil && p.Behind.Sticky }, func(Place) string { return "without stickiness" }}
-	notSticky  = condition{"not sticky", func(p Place) bool { return p.Behind != nil && !p.Behind.Sticky }, func(Place) string { return "sticky" }}
+	notSticky  = condition{"not sticky", func(p Place) bool { return p.Behind == nil || !p.Behind.Sticky }, func(Place) string { return "sticky" }}
 	isBuiltIn  = condition{"behind a built-in load balancer", func(p Place) bool { return p.Behind.builtIn() }, func(Place) string { return "behind no built-in load balancer that the scenario declares" }}
 	isBalancer = condition{"a built-in load balancer", func(p Place) bool { return p.Balances }, func(Place) string { return "none that the scenario declares" }}
 	hasViews   = condition{"answers by source address", func(p Place) bool { return p.Views }, func(Place) string { return "without, as far as the scenario declares" }}

@@ -72,7 +72,9 @@ var claims = []Claim{
 		ID: "mesh/scales", Guide: guideScale,
 		Text: "after changing replicas, the new task serves and a removed one gets nothing more",
 		when: []condition{isMesh, isScalable}, needs: []need{needsAgent}, acts: []act{actScale},
-		judge: func(o *Observations, in Instance) probes.Judgement { return probes.Scales(o.Services[in.Service].Scaling) },
+		judge: func(o *Observations, in Instance) probes.Judgement {
+			return probes.Scales(o.Services[in.Service].Scaling)
+		},
 	},
 	{
 		ID: "mesh/survives-task-loss", Guide: guideMesh, Params: []Param{maxOutage},
@@ -120,7 +122,9 @@ var claims = []Claim{
 		ID: "one-to-one/fallback", Guide: guideConfig + "ステートレスメッシュルーティング",
 		Text: "a client with several addresses is served when one host is lost",
 		when: []condition{isOneToOne}, needs: []need{needsPower, needsHosts}, acts: []act{actFallback},
-		judge: func(o *Observations, in Instance) probes.Judgement { return probes.FallsBack(o.Services[in.Service].Fallback) },
+		judge: func(o *Observations, in Instance) probes.Judgement {
+			return probes.FallsBack(o.Services[in.Service].Fallback)
+		},
 	},
 	{
 		ID: "lb/forwarded-for", Guide: guideConfig + "ロードバランサ背後ステートレスメッシュルーティング",

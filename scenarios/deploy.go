@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -17,33 +18,31 @@ import (
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
 )
 
-// standIns maps the images that the guide's recipes name to the agent's images
-// that take their place, in the form of hive-builder's tag-mapping.json.
-var standIns = recipe.TagMapping{
-	"procube/powerdns:latest": "hiveproof/agent:dns",
-	"mariadb:10.4":            "hiveproof/agent:mariadb",
-}
-
 // deployment is a recipe in the terms of the engine.
 type deployment struct {
 	Specs    []dswarm.ServiceSpec
 	Networks map[string]network.CreateOptions
-	Images   map[string]string // service -> image that runs
-	Notes    []string          // where it departs from the recipe
+	Images   map[string]string              // service -> image that runs
+	Listens  map[string][]agentimage.Listen // service -> what its image listens on, by container port
+	Plain    map[string]bool                // services that do not say who they are
+	Notes    []string                       // where it departs from the recipe
 }
 
-// plan maps a recipe to the engine's terms as hive-builder's deploy step does:
+// plan maps a scenario to the engine's terms as hive-builder's deploy step does:
 // the hostname is the service's name, and every server is in the hosts file.
-func plan(r *recipe.Recipe, hosts []provision.Host, images recipe.TagMapping) (*deployment, error) {
-	d := &deployment{Networks: map[string]network.CreateOptions{}, Images: map[string]string{}}
-	for _, n := range r.Networks {
+func plan(p Planned, hosts []provision.Host) (*deployment, error) {
+	d := &deployment{
+		Networks: map[string]network.CreateOptions{}, Images: map[string]string{},
+		Listens: map[string][]agentimage.Listen{}, Plain: map[string]bool{},
+	}
+	for _, n := range p.Deployed.Networks {
 		if n.IPAM != nil {
 			d.Notes = append(d.Notes, fmt.Sprintf("network %s: its ipam settings are left to the engine", n.Name))
 		}
 		d.Networks[n.Name] = network.CreateOptions{Driver: n.Driver, Options: n.DriverOpts.Map(), Attachable: true, Scope: "swarm"}
 	}
-	for _, s := range r.Services {
-		spec, err := d.service(s, hosts, images)
+	for _, s := range p.Deployed.Services {
+		spec, err := d.service(p.Scenario, s, hosts)
 		if err != nil {
 			return nil, err
 		}
@@ -52,18 +51,28 @@ func plan(r *recipe.Recipe, hosts []provision.Host, images recipe.TagMapping) (*
 	return d, nil
 }
 
-func (d *deployment) service(s *recipe.Service, hosts []provision.Host, images recipe.TagMapping) (dswarm.ServiceSpec, error) {
-	ref := s.Image.Ref()
-	image, mapped := images[ref]
-	if !mapped {
-		return dswarm.ServiceSpec{}, fmt.Errorf("service %s: nothing stands in for its image %s", s.Name, ref)
+// keepOff lets no task of the internal singletons run on a host: until their
+// volumes are provisioned they do not survive the loss of theirs, and claims about
+// other services are to be put to the test on that host.
+func (d *deployment) keepOff(r *recipe.Recipe, host string) {
+	for i, s := range r.Services {
+		if s.Mode == recipe.ModeReplicated && s.Replicas == 1 && len(s.Ports) == 0 {
+			placement := d.Specs[i].TaskTemplate.Placement
+			placement.Constraints = append(slices.Clone(placement.Constraints), "node.hostname!="+host)
+			d.Notes = append(d.Notes, fmt.Sprintf("%s is kept off %s, which is to lose its power: its volume would not follow it", s.Name, host))
+		}
 	}
-	d.Images[s.Name] = image
-	if len(s.Image.Roles) > 0 || len(s.InitializeRoles) > 0 {
-		d.Notes = append(d.Notes, fmt.Sprintf("%s: its build and initialise roles are not run: %s stands in for %s", s.Name, image, ref))
+}
+
+func (d *deployment) service(scenario Scenario, s *recipe.Service, hosts []provision.Host) (dswarm.ServiceSpec, error) {
+	chosen, err := chooseImage(scenario, s)
+	if err != nil {
+		return dswarm.ServiceSpec{}, err
 	}
+	d.Images[s.Name], d.Listens[s.Name], d.Plain[s.Name] = chosen.ref, chosen.listens, chosen.plain
+	d.Notes = append(d.Notes, chosen.notes...)
 	c := &dswarm.ContainerSpec{
-		Image:    image,
+		Image:    chosen.ref,
 		Hostname: s.Name,
 		Command:  s.Entrypoint,
 		Args:     s.Command,
@@ -71,10 +80,10 @@ func (d *deployment) service(s *recipe.Service, hosts []provision.Host, images r
 		Dir:      s.WorkingDir,
 		Labels:   s.Labels.Map(),
 		Sysctls:  s.Sysctls.Map(),
-		Env:      environment(s),
+		Env:      append(environment(s), chosen.env...),
 		// A registry is never asked, so the engine has no digest to pin.
 		CapabilityAdd: s.CapAdd, CapabilityDrop: s.CapDrop,
-		Mounts: d.mounts(s),
+		Mounts: append(d.mounts(s), chosen.mounts...),
 	}
 	for _, h := range hosts {
 		c.Hosts = append(c.Hosts, h.Addr().String()+" "+h.Name())
@@ -134,7 +143,7 @@ func (d *deployment) service(s *recipe.Service, hosts []provision.Host, images r
 func environment(s *recipe.Service) []string {
 	var env []string
 	for _, p := range s.Environment {
-		env = append(env, p.Name+"="+p.Value)
+		env = append(env, p.Name+"="+literal(p.Value))
 	}
 	return append(env,
 		"HIVEPROOF_SERVICE={{.Service.Name}}",
@@ -143,6 +152,9 @@ func environment(s *recipe.Service) []string {
 		"HIVEPROOF_NODE={{.Node.Hostname}}",
 	)
 }
+
+// literal keeps the engine from taking a definition's text for a template of its own.
+func literal(text string) string { return strings.ReplaceAll(text, "{{", `{{"{{"}}`) }
 
 func restart(r *recipe.RestartConfig) *dswarm.RestartPolicy {
 	if r == nil {
@@ -179,7 +191,7 @@ func (d *deployment) mounts(s *recipe.Service) []mount.Mount {
 			d.Notes = append(d.Notes, fmt.Sprintf("%s: volume %s (%s) is not provisioned yet: the service runs without it", s.Name, v.Source, kind))
 			continue
 		}
-		all = append(all, mount.Mount{Type: mount.Type(v.Type), Source: v.Source, Target: v.Target, ReadOnly: v.ReadOnly})
+		all = append(all, mount.Mount{Type: mount.Type(v.Type), Source: literal(v.Source), Target: literal(v.Target), ReadOnly: v.ReadOnly})
 	}
 	return all
 }
@@ -198,24 +210,14 @@ func prepared(v *recipe.Volume) string {
 	return ""
 }
 
-// listens are the ports that a service's image listens on, by container port.
-func listens(image string) []agentimage.Listen {
-	for _, t := range agentimage.Tags() {
-		if t.Name == image {
-			return t.Listens
-		}
-	}
-	return nil
-}
-
-// appOf is what is spoken on a container's port.
-func appOf(image string, port uint16, proto string) string {
-	for _, l := range listens(image) {
+// appOf is what is spoken on a service's container port; empty if it is not known.
+func (d *deployment) appOf(service string, port uint16, proto string) string {
+	for _, l := range d.Listens[service] {
 		if l.Port == int(port) && l.Proto == proto {
 			return l.App
 		}
 	}
-	return "echo"
+	return ""
 }
 
 // names are the services of a deployment.

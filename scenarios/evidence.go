@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-multierror"
@@ -48,19 +49,19 @@ func (s *scenarioRun) capture() (stop func() error, err error) {
 }
 
 // evidence writes what describes the site, and every observation.
-func (s *scenarioRun) evidence(ctx context.Context, d *deployment, o *Observations) error {
+func (s *scenarioRun) evidence(ctx context.Context) error {
 	var problems *multierror.Error
-	documents, err := s.Site.Swarm.DumpServices(ctx, d.names())
+	documents, err := s.Site.Swarm.DumpServices(ctx, s.d.names())
 	if err != nil {
 		problems = multierror.Append(problems, err)
 	}
-	hosts, err := s.Site.Swarm.DumpHosts(ctx)
+	hosts, err := s.Site.Swarm.DumpHosts(ctx, s.off)
 	if err != nil {
 		problems = multierror.Append(problems, err)
 	}
 	documents = append(documents, hosts...)
-	if o != nil {
-		doc, err := observationDocuments(o)
+	if s.o != nil {
+		doc, err := observationDocuments(s.o)
 		if err != nil {
 			problems = multierror.Append(problems, err)
 		}
@@ -107,15 +108,31 @@ func observationDocuments(o *Observations) ([]swarm.Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the observations: %w", err)
 	}
+	exchanges, err := jsonLines(o.all)
+	if err != nil {
+		return nil, err
+	}
+	documents := []swarm.Document{
+		{Name: "observations.json", Title: "what was observed: hosts, clients, tasks, ingress addresses, ports", Text: state},
+		{Name: exchangesFile, Title: "every exchange, one a line", Text: exchanges},
+	}
+	if all := slices.Concat(o.Visits, o.Reload.Before, o.Reload.After, o.Database); len(all) > 0 {
+		text, err := jsonLines(all)
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, swarm.Document{Name: "visits.jsonl", Title: "every visit through the load balancer, one a line", Text: text})
+	}
+	return documents, nil
+}
+
+func jsonLines[T any](all []T) ([]byte, error) {
 	var lines bytes.Buffer
 	enc := json.NewEncoder(&lines)
-	for _, x := range o.all {
+	for _, x := range all {
 		if err := enc.Encode(x); err != nil {
 			return nil, fmt.Errorf("write the observations: %w", err)
 		}
 	}
-	return []swarm.Document{
-		{Name: "observations.json", Title: "what was observed: hosts, clients, tasks, ingress addresses, ports", Text: state},
-		{Name: exchangesFile, Title: "every exchange, one a line", Text: lines.Bytes()},
-	}, nil
+	return lines.Bytes(), nil
 }

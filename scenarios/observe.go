@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hiveproof/hiveproof/probes"
@@ -24,7 +25,9 @@ const (
 	// exposureSamples is the same for ports on which nothing should answer.
 	exposureSamples = 2
 	exchangeTimeout = 10 * time.Second
-	settlePace      = 250 * time.Millisecond
+	// closedTimeout is how long is listened at a port that a perimeter closes.
+	closedTimeout = 2 * time.Second
+	settlePace    = 250 * time.Millisecond
 )
 
 // Observations are what was seen of one deployed scenario.
@@ -35,11 +38,15 @@ type Observations struct {
 	Ingress  map[string]netip.Addr           `json:"ingress"` // host -> address of its ingress sandbox
 	Services map[string]*ServiceObservations `json:"services"`
 	Leader   string                          `json:"leader"`
+	// Perimeter: internal ports are closed to clients outside the segment.
+	Perimeter bool `json:"perimeter,omitempty"`
 
 	Views []probes.View `json:"views,omitempty"`
 	// What visitors saw who came through the load balancer, and through which doors.
 	Doors  []probes.Door  `json:"doors,omitempty"`
 	Visits []probes.Visit `json:"-"`
+	// Database are visits in which the web service used its database.
+	Database []probes.Visit `json:"-"`
 	// BalancerSources are the addresses that a container behind the load balancer may
 	// see, GuideOnSources what is to be said of them.
 	BalancerSources []probes.Labelled `json:"balancer_sources,omitempty"`
@@ -63,38 +70,48 @@ type ServiceObservations struct {
 	Fallback   probes.Fallback   `json:"fallback,omitzero"`
 }
 
-// endpoints lists a service's ports on every host: the published ones, and those
-// that its image listens on without publishing them.
-func (d *deployment) endpoints(svc *recipe.Service, hosts []provision.Host) (published, hidden []probes.Endpoint) {
-	image := d.Images[svc.Name]
-	for _, h := range hosts {
+// endpoints lists a service's ports on every host: the published ones, as the
+// definitions promise them, and those that its image listens on without publishing them.
+func (s *scenarioRun) endpoints(svc *recipe.Service) (published, hidden []probes.Endpoint) {
+	for _, h := range s.Site.Cluster.Hosts() {
 		for _, p := range svc.Ports {
-			published = append(published, probes.Endpoint{
-				Service: svc.Name, Host: h.Name(), Proto: string(p.Protocol),
-				Addr: netip.AddrPortFrom(h.Addr(), uint16(p.Published)),
-				App:  appOf(image, p.Target, string(p.Protocol)),
-			})
+			published = append(published, s.endpoint(svc, h, string(p.Protocol), p.Target, p.Published))
 		}
 		if len(svc.Ports) > 0 {
 			continue
 		}
-		for _, l := range listens(image) {
-			hidden = append(hidden, probes.Endpoint{
-				Service: svc.Name, Host: h.Name(), Proto: l.Proto, App: l.App,
-				Addr: netip.AddrPortFrom(h.Addr(), uint16(l.Port)),
-			})
+		for _, l := range s.d.Listens[svc.Name] {
+			hidden = append(hidden, s.endpoint(svc, h, l.Proto, uint16(l.Port), uint16(l.Port)))
 		}
 	}
 	return published, hidden
 }
 
-// clients returns the places to speak from.
-func (s *scenarioRun) clients() ([]provision.Client, error) {
+func (s *scenarioRun) endpoint(svc *recipe.Service, h provision.Host, proto string, target, published uint16) probes.Endpoint {
+	e := probes.Endpoint{
+		Service: svc.Name, Host: h.Name(), Proto: proto, Addr: netip.AddrPortFrom(h.Addr(), published),
+		App: s.d.appOf(svc.Name, target, proto), Plain: s.d.Plain[svc.Name],
+	}
+	if e.App == "" {
+		e.App = proto // "tcp" or "udp": nothing is known of it
+	}
+	return e
+}
+
+// places are the clients that this scenario asks from.
+func (s *scenarioRun) places() ([]provision.Client, error) {
 	network, ok := s.Site.Cluster.(provision.ClientNetwork)
 	if !ok || !provision.Has(s.Site.Cluster, provision.Clients) {
 		return nil, fmt.Errorf("this provider lacks the capability %q", provision.Clients)
 	}
-	return network.Clients(), nil
+	wanted := s.planned.Scenario.Clients
+	clients := slices.DeleteFunc(network.Clients(), func(c provision.Client) bool {
+		return len(wanted) > 0 && !slices.Contains(wanted, c.Name())
+	})
+	if len(clients) == 0 {
+		return nil, fmt.Errorf("none of the topology's clients is called %s", strings.Join(wanted, " or "))
+	}
+	return clients, nil
 }
 
 func asProbe(c provision.Client) probes.Client {
@@ -104,14 +121,14 @@ func asProbe(c provision.Client) probes.Client {
 // settle waits until every published port has answered each client once. A
 // running task is not yet a reachable one: the other hosts learn of it a moment
 // later. A port that never answers is no error here; the claims will say it.
-func (s *scenarioRun) settle(ctx context.Context, d *deployment) error {
-	clients, err := s.clients()
-	if err != nil {
-		return err
-	}
+func (s *scenarioRun) settle(ctx context.Context) error {
 	var waiting []probes.Ask
 	for _, svc := range s.planned.Recipe.Services {
-		published, _ := d.endpoints(svc, s.Site.Cluster.Hosts())
+		if s.broken[svc.Name] != nil {
+			continue
+		}
+		published, _ := s.endpoints(svc)
+		clients, published := s.reach(published)
 		for _, c := range clients {
 			for _, e := range published {
 				waiting = append(waiting, ask(c, e))
@@ -168,53 +185,53 @@ func ask(c provision.Client, e probes.Endpoint) probes.Ask {
 	return probes.Ask{Client: asProbe(c), Endpoint: e, Dialer: c}
 }
 
-// observe asks every port from every client and reads the swarm's own state.
-func (s *scenarioRun) observe(ctx context.Context, d *deployment) (*Observations, error) {
-	clients, err := s.clients()
-	if err != nil {
-		return nil, err
-	}
-	o := &Observations{Services: map[string]*ServiceObservations{}}
+// look reads the swarm's own state and lists the ports, before anything is asked.
+func (s *scenarioRun) look(ctx context.Context) error {
+	o := &Observations{Services: map[string]*ServiceObservations{}, Perimeter: s.Site.Perimeter}
 	for _, h := range s.Site.Cluster.Hosts() {
 		o.Hosts = append(o.Hosts, h.Name())
 	}
-	for _, c := range clients {
+	for _, c := range s.clients {
 		o.Clients = append(o.Clients, asProbe(c))
 	}
-	if o.Tasks, err = s.Site.Swarm.Tasks(ctx, d.names()...); err != nil {
-		return nil, err
+	var err error
+	if o.Tasks, err = s.Site.Swarm.Tasks(ctx, s.d.names()...); err != nil {
+		return err
 	}
 	if o.Ingress, err = s.Site.Swarm.IngressAddresses(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if o.Leader, err = s.Site.Swarm.Leader(ctx); err != nil {
-		return nil, err
+		return err
 	}
-
-	var asks []probes.Ask
 	for _, svc := range s.planned.Recipe.Services {
 		so := &ServiceObservations{}
-		so.Endpoints, so.Hidden = d.endpoints(svc, s.Site.Cluster.Hosts())
+		so.Endpoints, so.Hidden = s.endpoints(svc)
 		o.Services[svc.Name] = so
 		for i := range s.out.Services {
 			if s.out.Services[i].Name == svc.Name {
 				s.out.Services[i].Tasks = len(o.running(svc.Name))
 			}
 		}
-		for _, group := range []struct {
-			endpoints []probes.Endpoint
-			times     int
-		}{{so.Endpoints, samples}, {so.Hidden, exposureSamples}} {
-			// Port after port, not in turn: the mesh has one rotation for all ports of a
-			// service on a host, so asking two ports alternately would give each port
-			// always the same replica.
-			for _, port := range byPort(group.endpoints) {
-				for range group.times {
-					for _, e := range port {
-						for _, c := range clients {
-							asks = append(asks, ask(c, e))
-						}
-					}
+	}
+	s.o = o
+	return nil
+}
+
+// ask asks every port from every client, and what should be silent as well.
+func (s *scenarioRun) ask(ctx context.Context) error {
+	o := s.o
+	var asks, closed []probes.Ask
+	for _, svc := range s.planned.Recipe.Services {
+		so := o.Services[svc.Name]
+		clients, reachable := s.reach(so.Endpoints)
+		asks = append(asks, s.asksOf(clients, reachable, samples)...)
+		asks = append(asks, s.asks(so.Hidden, exposureSamples)...)
+		// What the perimeter stops is dropped without a word: the silence of a few is enough.
+		for _, c := range s.clients {
+			for _, e := range so.Endpoints {
+				if s.Site.Perimeter && e.Addr.Port() >= firstInternalPort && c.Network() != "segment" {
+					closed = append(closed, ask(c, e), ask(c, e))
 				}
 			}
 		}
@@ -225,12 +242,10 @@ func (s *scenarioRun) observe(ctx context.Context, d *deployment) (*Observations
 	done := 0
 	got := probes.Collect(ctx, asks, probes.Options{Timeout: exchangeTimeout, Progress: func(probes.Exchange) {
 		done++
-		s.event(reports.Event{Kind: reports.KindProgress, Phase: "probe", Done: done, Total: len(asks), Message: "exchanges"})
+		s.event(reports.Event{Kind: reports.KindProgress, Phase: string(actAsk), Done: done, Total: len(asks), Message: "exchanges"})
 	}})
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	o.all = got
+	got = append(got, probes.Collect(ctx, closed, probes.Options{Timeout: closedTimeout})...)
+	o.all = append(o.all, got...)
 	for _, x := range got {
 		so := o.Services[x.Endpoint.Service]
 		if slices.Contains(so.Hidden, x.Endpoint) {
@@ -239,7 +254,7 @@ func (s *scenarioRun) observe(ctx context.Context, d *deployment) (*Observations
 			so.Published = append(so.Published, x)
 		}
 	}
-	return o, nil
+	return context.Cause(ctx)
 }
 
 // listensInside asks an internal service's ports from within its own container:

@@ -35,6 +35,13 @@ type Plan struct {
 	Scenarios []Planned
 }
 
+// NeedsEdge says whether any scenario has its load balancer on the edge host.
+func (p *Plan) NeedsEdge() bool {
+	return slices.ContainsFunc(p.Scenarios, func(s Planned) bool {
+		return s.Scenario.Front != nil && s.Scenario.Front.Kind == External && len(s.acts()) > 0
+	})
+}
+
 // Planned is one scenario with the claims that it will be judged by.
 type Planned struct {
 	Scenario Scenario

@@ -2,10 +2,13 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
+	"github.com/hiveproof/hiveproof/probes"
 	"github.com/hiveproof/hiveproof/provision"
 	"github.com/hiveproof/hiveproof/provision/swarm"
 	"github.com/hiveproof/hiveproof/reports"
@@ -21,6 +24,8 @@ type Site struct {
 	Restore func(context.Context) error
 	// Fresh is true while the site is in that state.
 	Fresh bool
+	// Perimeter: the site's router closes internal ports to the outside.
+	Perimeter bool
 }
 
 // Limits of one scenario's phases.
@@ -70,8 +75,9 @@ func (r *Runner) listed(p Planned) reports.Scenario {
 	s := reports.Scenario{ID: p.Scenario.ID, Title: p.Scenario.Title, Recipe: p.Scenario.Recipe, Verdict: reports.NotRun}
 	for _, svc := range p.Recipe.Services {
 		axes := recipe.Classify(svc, len(r.Site.Cluster.Hosts()))
+		runs, _ := p.Scenario.runsAs(svc) // an image that nothing stands in for ends the scenario later, with the reason
 		s.Services = append(s.Services, reports.Service{
-			Name: svc.Name, Image: svc.Image.Ref(), RunAs: standIns[svc.Image.Ref()],
+			Name: svc.Name, Image: svc.Image.Ref(), RunAs: runs,
 			Balance: string(axes.Balance), Volume: string(axes.Volume), Publish: string(axes.Publish),
 		})
 	}
@@ -90,11 +96,23 @@ type scenarioRun struct {
 	planned Planned
 	out     *reports.Scenario
 	started time.Time
+
+	d       *deployment
+	clients []provision.Client
+	o       *Observations
+	pki     *pki   // of the load balancer's certificates
+	serial  string // of the built-in load balancer's certificate
+	last    bool   // nothing comes after the act that is under way
+	off     string // the host whose power is cut
+	// broken are the services that did not converge, failed the acts that went wrong, and why.
+	broken map[string]error
+	failed map[act]error
 }
 
 func (s *scenarioRun) do(ctx context.Context) error {
 	s.started = time.Now()
 	s.out.Timings = map[string]float64{}
+	s.broken, s.failed = map[string]error{}, map[act]error{}
 	var problems *multierror.Error
 	keep := func(err error) {
 		if err != nil {
@@ -102,6 +120,12 @@ func (s *scenarioRun) do(ctx context.Context) error {
 		}
 	}
 	s.event(reports.Event{Kind: reports.KindPhaseStart, Phase: "scenario"})
+	acts := s.planned.acts()
+	if len(acts) == 0 {
+		keep(s.judge(ctx)) // every claim is a skip: nothing need be deployed
+		keep(s.finish())
+		return problems.ErrorOrNil()
+	}
 	if err := s.pristine(ctx); err != nil {
 		s.abandon(ctx, err)
 		keep(s.finish())
@@ -109,48 +133,113 @@ func (s *scenarioRun) do(ctx context.Context) error {
 	}
 	stopCapture, err := s.capture()
 	keep(err)
-
-	var observations *Observations
-	d, err := plan(s.planned.Recipe, s.Site.Cluster.Hosts(), standIns)
-	if err == nil {
-		s.Site.Fresh = false
-		s.out.Notes = append(s.out.Notes, d.Notes...)
-		err = s.phase("deploy", func() error { return s.deploy(ctx, d) })
-	}
-	if err == nil {
-		err = s.phase("settle", func() error { return s.settle(ctx, d) })
-	}
-	if err == nil {
-		err = s.phase("probe", func() error {
-			observations, err = s.observe(ctx, d)
-			return err
-		})
+	if err := s.observe(ctx, acts); err != nil {
+		s.abandon(ctx, err)
+	} else {
+		keep(s.judge(ctx))
 	}
 	if stopCapture != nil {
 		keep(stopCapture())
 	}
-	if err != nil {
-		s.abandon(ctx, err)
-	} else {
-		keep(s.judge(observations))
-	}
 	// Evidence and removal go on after an interruption: the site is healed, and
 	// what was seen until then is kept.
-	if d != nil {
+	if s.d != nil {
 		detached := context.WithoutCancel(ctx)
 		keep(s.phase("evidence", func() error {
 			limited, cancel := context.WithTimeout(detached, evidenceTimeout)
 			defer cancel()
-			return s.evidence(limited, d, observations)
+			return s.evidence(limited)
 		}))
 		if s.Site.Restore == nil {
-			err := s.phase("remove", func() error { return s.Site.Swarm.Remove(detached, d.names(), removeTimeout) })
+			err := s.phase("remove", func() error { return s.remove(detached) })
 			if err != nil {
 				s.Result.Run.Cleanup = append(s.Result.Run.Cleanup, fmt.Sprintf("scenario %s: %v", s.planned.Scenario.ID, err))
 			}
 		}
 	}
 	keep(s.finish())
+	return problems.ErrorOrNil()
+}
+
+// observe deploys the scenario and does the acts. An act that goes wrong takes
+// with it the claims that need it, and no others.
+func (s *scenarioRun) observe(ctx context.Context, acts []act) (err error) {
+	if s.d, err = plan(s.planned, s.Site.Cluster.Hosts()); err != nil {
+		return err
+	}
+	if s.clients, err = s.places(); err != nil {
+		return err
+	}
+	s.Site.Fresh = false
+	if slices.Contains(acts, actLeaderLoss) {
+		leader, err := s.Site.Swarm.Leader(ctx)
+		if err != nil {
+			return err
+		}
+		s.d.keepOff(s.planned.Deployed, leader)
+	}
+	s.out.Notes = append(s.out.Notes, s.d.Notes...)
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{"prepare", s.prepare}, {"deploy", s.deploy}, {"initialise", s.initialise}, {"settle", s.settle}, {"look", s.look}} {
+		if err := s.phase(step.name, func() error { return step.do(ctx) }); err != nil {
+			return err
+		}
+	}
+	for i, a := range acts {
+		s.last = i == len(acts)-1
+		if err := s.phase(string(a), func() error { return s.act(ctx, a) }); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			s.failed[a] = err
+		}
+	}
+	return nil
+}
+
+func (s *scenarioRun) act(ctx context.Context, a act) error {
+	if s.off != "" {
+		return fmt.Errorf("%s is still without power after an earlier fault", s.off)
+	}
+	switch a {
+	case actAsk:
+		return s.ask(ctx)
+	case actNames:
+		return s.names(ctx)
+	case actViews:
+		return s.views(ctx)
+	case actVisit:
+		return s.visits(ctx)
+	case actReload:
+		return s.reload(ctx)
+	case actScale:
+		return s.scale(ctx)
+	case actTaskLoss:
+		return s.taskLoss(ctx)
+	case actHostLoss:
+		return s.hostLoss(ctx, false)
+	case actFallback:
+		return s.fallback(ctx)
+	case actLeaderLoss:
+		return s.hostLoss(ctx, true)
+	}
+	return fmt.Errorf("there is no act %q", a)
+}
+
+// remove takes the services away and gives a host its power back that has none.
+func (s *scenarioRun) remove(ctx context.Context) error {
+	var problems *multierror.Error
+	if s.off != "" {
+		s.last = false
+		for _, h := range s.Site.Cluster.Hosts() {
+			if h.Name() == s.off {
+				problems = multierror.Append(problems, s.heal(ctx, h))
+			}
+		}
+	}
+	problems = multierror.Append(problems, s.Site.Swarm.Remove(ctx, s.d.names(), removeTimeout))
 	return problems.ErrorOrNil()
 }
 
@@ -207,22 +296,35 @@ func (s *scenarioRun) abandon(ctx context.Context, err error) {
 	}
 }
 
-// deploy creates the services and waits until they run.
-func (s *scenarioRun) deploy(ctx context.Context, d *deployment) error {
-	if err := d.apply(ctx, s.Site.Swarm); err != nil {
+// deploy creates the services and waits until they run. Those that do not come up
+// take their own claims with them; if none does, there is nothing to observe.
+func (s *scenarioRun) deploy(ctx context.Context) error {
+	if err := s.d.apply(ctx, s.Site.Swarm); err != nil {
 		return err
 	}
-	return s.Site.Swarm.WaitConverged(ctx, d.names(), convergeTimeout, func(running, desired int) {
+	err := s.Site.Swarm.WaitConverged(ctx, s.d.names(), convergeTimeout, func(running, desired int) {
 		s.event(reports.Event{Kind: reports.KindProgress, Phase: "deploy", Done: running, Total: desired, Message: "tasks running"})
 	})
+	var missing *swarm.NotConvergedError
+	if !errors.As(err, &missing) || ctx.Err() != nil {
+		return err
+	}
+	for _, name := range missing.Names {
+		s.broken[name] = err
+	}
+	s.event(reports.Event{Kind: reports.KindWarning, Phase: "deploy", Message: err.Error()})
+	if len(s.broken) == len(s.d.Specs) {
+		return err
+	}
+	return nil
 }
 
 // judge gives the observations to each claim's checker.
-func (s *scenarioRun) judge(o *Observations) error {
+func (s *scenarioRun) judge(ctx context.Context) error {
 	var problems *multierror.Error
 	for i, inst := range s.planned.Claims {
-		j := inst.Claim.judge(o, inst)
 		c := &s.out.Claims[i]
+		j := s.judgement(inst)
 		c.Verdict, c.Reason, c.Measurements, c.Samples = j.Verdict, j.Reason, j.Measurements, j.Samples
 		if err := s.Store.Save(s.Result); err != nil {
 			problems = multierror.Append(problems, err)
@@ -230,4 +332,19 @@ func (s *scenarioRun) judge(o *Observations) error {
 		s.event(reports.Event{Kind: reports.KindClaim, Claim: c.ID, Service: c.Service, Verdict: c.Verdict, Message: c.Reason})
 	}
 	return problems.ErrorOrNil()
+}
+
+func (s *scenarioRun) judgement(inst Instance) probes.Judgement {
+	if inst.Skip != "" {
+		return probes.Judgement{Verdict: reports.Skip, Reason: inst.Skip}
+	}
+	if err := s.broken[inst.Service]; err != nil {
+		return probes.Judgement{Verdict: reports.Error, Reason: err.Error()}
+	}
+	for _, a := range inst.Claim.acts {
+		if err := s.failed[a]; err != nil {
+			return probes.Judgement{Verdict: reports.Error, Reason: fmt.Sprintf("%s: %v", a, err)}
+		}
+	}
+	return inst.Claim.judge(s.o, inst)
 }

@@ -6,10 +6,24 @@ import (
 	"github.com/hiveproof/hiveproof/probes"
 )
 
-// published is what was seen of a service's published ports.
+// published is what was seen of a service's published ports: of all ports but those
+// that the perimeter closes or, if it closes all of them, from the clients inside.
 func (o *Observations) published(service string) probes.Published {
 	so := o.Services[service]
-	return probes.Published{Clients: o.Clients, Endpoints: so.Endpoints, Exchanges: so.Published}
+	p := probes.Published{Clients: o.Clients, Endpoints: so.Endpoints, Exchanges: so.Published}
+	if !o.Perimeter {
+		return p
+	}
+	internal := func(e probes.Endpoint) bool { return e.Addr.Port() >= firstInternalPort }
+	outside := func(c probes.Client) bool { return c.Network != "segment" }
+	if slices.ContainsFunc(p.Endpoints, func(e probes.Endpoint) bool { return !internal(e) }) {
+		p.Endpoints = slices.DeleteFunc(slices.Clone(p.Endpoints), internal)
+		p.Exchanges = slices.DeleteFunc(slices.Clone(p.Exchanges), func(x probes.Exchange) bool { return internal(x.Endpoint) })
+	} else {
+		p.Clients = slices.DeleteFunc(slices.Clone(p.Clients), outside)
+		p.Exchanges = slices.DeleteFunc(slices.Clone(p.Exchanges), func(x probes.Exchange) bool { return outside(x.Client) })
+	}
+	return p
 }
 
 // hidden is what was seen of the ports that a service does not publish.
@@ -55,14 +69,15 @@ func (o *Observations) tasks(service string) []probes.Task {
 // internalRange is what was seen of those published ports of a service that the
 // guide marks as internal.
 func (o *Observations) internalRange(service string) probes.Published {
-	p := o.published(service)
+	so := o.Services[service]
+	p := probes.Published{Clients: o.Clients, Endpoints: so.Endpoints, Exchanges: so.Published}
 	p.Endpoints = slices.DeleteFunc(slices.Clone(p.Endpoints), func(e probes.Endpoint) bool { return e.Addr.Port() < firstInternalPort })
 	p.Exchanges = slices.DeleteFunc(slices.Clone(p.Exchanges), func(x probes.Exchange) bool { return x.Endpoint.Addr.Port() < firstInternalPort })
 	return p
 }
 
 func taskLosses(f probes.Fault) bool { return f.Kind == probes.TaskLoss }
-func hostLosses(f probes.Fault) bool     { return f.Kind == probes.HostLoss }
+func hostLosses(f probes.Fault) bool { return f.Kind == probes.HostLoss }
 
 // survives judges each loss of a kind on its own; the worst verdict counts.
 func survives(o *Observations, in Instance, which func(probes.Fault) bool) probes.Judgement {

@@ -170,7 +170,7 @@ func (f *runFlags) start(ctx context.Context, g *globals, top *topology.Topology
 		return nil, err
 	}
 	return session.Run(ctx, req, plan, events, func(ctx context.Context, id string) (*lab.Lab, bool, error) {
-		opts.ID = id
+		opts.ID, opts.NoEdge = id, !plan.NeedsEdge()
 		l, err := lab.Up(ctx, opts)
 		return l, true, err
 	}, (*lab.Lab).Close)

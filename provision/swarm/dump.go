@@ -34,13 +34,16 @@ done
 	{"engine.log", "engine log, its end", "journalctl -u docker.service -n 200 --no-pager -o short-precise"},
 }
 
-// DumpHosts describes every host as it is now. What could not be read is in the
-// error; the rest is returned all the same.
-func (s *Swarm) DumpHosts(ctx context.Context) ([]Document, error) {
+// DumpHosts describes every host as it is now, but for one that is off (its name, or
+// empty). What could not be read is in the error; the rest is returned all the same.
+func (s *Swarm) DumpHosts(ctx context.Context, off string) ([]Document, error) {
 	results := make([][]Document, len(s.nodes))
 	errs := make([]error, len(s.nodes))
 	var wg sync.WaitGroup
 	for i, n := range s.nodes {
+		if n.Name() == off {
+			continue
+		}
 		wg.Go(func() {
 			var problems *multierror.Error
 			for _, st := range hostStates {

@@ -45,6 +45,7 @@ func (t Task) Running() bool {
 // NotConvergedError says which services did not come up, and what their tasks say.
 type NotConvergedError struct {
 	After    time.Duration
+	Names    []string // of the services
 	Services []string // "powerdns: 1 of 2 tasks run"
 	Tasks    []string // "powerdns.2 on hive1: rejected: No such image"
 }
@@ -92,12 +93,18 @@ func (s *Swarm) EnsureNetworks(ctx context.Context, networks map[string]network.
 	return nil
 }
 
+// hopeless is how many tasks of a service may fail one after another before it is
+// given up: nobody waits for the deadline if an image is nowhere.
+const hopeless = 5
+
 // WaitConverged waits until every named service runs as many tasks as the
-// swarm wants of it. Its error at the deadline is a *NotConvergedError.
+// swarm wants of it. Its error at the deadline, or when those that are missing only
+// fail, is a *NotConvergedError.
 func (s *Swarm) WaitConverged(ctx context.Context, names []string, timeout time.Duration, progress func(running, desired int)) error {
 	started := time.Now()
 	last := [2]int{-1, -1}
-	var missing []string
+	var missing, absent []string
+	var givenUp error
 	err := until(ctx, timeout, "wait for the services", func(ctx context.Context) error {
 		engine, _, err := s.Manager(ctx)
 		if err != nil {
@@ -108,11 +115,11 @@ func (s *Swarm) WaitConverged(ctx context.Context, names []string, timeout time.
 			return fmt.Errorf("list the services: %w", err)
 		}
 		var running, desired int
-		missing = missing[:0]
+		missing, absent = missing[:0], absent[:0]
 		for _, name := range names {
 			i := slices.IndexFunc(services, func(s swarm.Service) bool { return s.Spec.Name == name })
 			if i < 0 || services[i].ServiceStatus == nil {
-				missing = append(missing, name+": is not there")
+				missing, absent = append(missing, name+": is not there"), append(absent, name)
 				continue
 			}
 			st := services[i].ServiceStatus
@@ -120,21 +127,30 @@ func (s *Swarm) WaitConverged(ctx context.Context, names []string, timeout time.
 			desired += int(st.DesiredTasks)
 			if st.DesiredTasks == 0 || st.RunningTasks != st.DesiredTasks {
 				missing = append(missing, fmt.Sprintf("%s: %d of %d tasks run", name, st.RunningTasks, st.DesiredTasks))
+				absent = append(absent, name)
 			}
 		}
 		if now := [2]int{running, desired}; now != last && progress != nil {
 			last = now
 			progress(running, desired)
 		}
-		if len(missing) > 0 {
-			return errors.New(strings.Join(missing, "; "))
+		if len(missing) == 0 {
+			return nil
 		}
-		return nil
+		givenUp = nil
+		if failing, err := s.onlyFail(ctx, absent); err == nil && failing {
+			givenUp = errors.New(strings.Join(missing, "; "))
+			return nil
+		}
+		return errors.New(strings.Join(missing, "; "))
 	})
+	if err == nil {
+		err = givenUp
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	notConverged := &NotConvergedError{After: time.Since(started), Services: missing}
+	notConverged := &NotConvergedError{After: time.Since(started), Services: missing, Names: absent}
 	if len(missing) == 0 { // not even the services could be listed
 		return err
 	}
@@ -148,6 +164,30 @@ func (s *Swarm) WaitConverged(ctx context.Context, names []string, timeout time.
 		notConverged.Tasks = append(notConverged.Tasks, t.describe())
 	}
 	return errors.Join(notConverged, taskErr)
+}
+
+// onlyFail says whether each service has had its share of failed tasks and none
+// that runs.
+func (s *Swarm) onlyFail(ctx context.Context, services []string) (bool, error) {
+	tasks, err := s.Tasks(ctx, services...)
+	if err != nil {
+		return false, err
+	}
+	failed, running := map[string]int{}, map[string]bool{}
+	for _, t := range tasks {
+		switch swarm.TaskState(t.State) {
+		case swarm.TaskStateFailed, swarm.TaskStateRejected:
+			failed[t.Service]++
+		case swarm.TaskStateRunning:
+			running[t.Service] = true
+		}
+	}
+	for _, name := range services {
+		if running[name] || failed[name] < hopeless {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func (t Task) describe() string {

@@ -67,7 +67,7 @@ func Run(ctx context.Context, req Request, plan *scenarios.Plan, sink reports.Si
 	l, fresh, labErr := acquire(ctx, id)
 	if labErr == nil {
 		result.Lab = describe(l)
-		site := scenarios.Site{Cluster: l.Cluster, Swarm: l.Swarm, Fresh: fresh}
+		site := scenarios.Site{Cluster: l.Cluster, Swarm: l.Swarm, Fresh: fresh, Perimeter: l.Topology.Perimeter}
 		if !req.NoRestore && l.CanRestore() {
 			site.Restore = l.Restore
 		}
@@ -130,8 +130,11 @@ func describe(l *lab.Lab) reports.Lab {
 
 func describeHost(h topology.Host) reports.Host {
 	role := "worker"
-	if h.Manager {
+	switch {
+	case h.Manager:
 		role = "manager"
+	case h.Edge:
+		role = "edge"
 	}
 	return reports.Host{Name: h.Name, Address: h.Addr.String(), Role: role, CPUs: h.CPUs, MemoryMiB: h.MemoryMiB}
 }

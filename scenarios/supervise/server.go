@@ -192,8 +192,11 @@ func hostStatus(ctx context.Context, l *lab.Lab) []HostStatus {
 	var all []HostStatus
 	for i, h := range l.Topology.Hosts {
 		hs := HostStatus{Name: h.Name, Address: h.Addr.String(), Role: "worker", MemoryMiB: h.MemoryMiB, Swarm: health, Leader: h.Name == leader}
-		if h.Manager {
+		switch {
+		case h.Manager:
 			hs.Role = "manager"
+		case h.Edge:
+			hs.Role, hs.Swarm = "edge", "not in the swarm"
 		}
 		hs.HostKey = l.Cluster.HostKey(i)
 		usage := l.Cluster.Usage(i)
