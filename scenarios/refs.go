@@ -38,11 +38,11 @@ func (s Scenario) checkClaims(r *recipe.Recipe, site Facts) []ClaimProblem {
 		}
 		c, ok := claimByID(ref.ID)
 		if !ok {
-			near := ""
-			if n := recipe.Nearest(ref.ID, claimIDs()); n != "" {
-				near = fmt.Sprintf("did you mean %q? ", n)
+			hint := "the claims are " + strings.Join(claimIDs(), ", ")
+			if near := recipe.Nearest(ref.ID, claimIDs()); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
 			}
-			add("id", "", "there is no claim %q: %sthe claims are %s", ref.ID, near, strings.Join(claimIDs(), ", "))
+			add("id", "", "there is no claim %q: %s", ref.ID, hint)
 			continue
 		}
 		if slices.ContainsFunc(s.Claims[:i], func(other ClaimRef) bool { return other.ID == ref.ID && other.Service == ref.Service }) {

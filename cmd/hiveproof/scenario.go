@@ -88,7 +88,7 @@ func validate(file string, top *topology.Topology) error {
 	}
 	fmt.Printf("✓ %s: %s, %d claims about %d services", file, s.ID, len(plan.Scenarios[0].Claims), len(plan.Scenarios[0].Recipe.Services))
 	if skipped > 0 {
-		fmt.Printf(", %d of them cannot be judged on this topology", skipped)
+		fmt.Printf(", %d of them cannot be judged on this topology or workload", skipped)
 	}
 	fmt.Println()
 	return nil

@@ -63,19 +63,19 @@ func (r *reader) read(n *yaml.Node) *file {
 				r.complain(n, "id %s: want lower-case letters, digits and hyphens, a letter first", quote(f.id))
 			}
 		},
-		"title":       func(n *yaml.Node) { f.title = r.text(n, "title").value },
-		"services":    func(n *yaml.Node) { f.services = r.texts(n, "services") },
-		"recipe":      func(n *yaml.Node) { f.recipe = text{r.choice(n, "recipe", recipeNames()), n} },
-		"vars":        func(n *yaml.Node) { f.vars = r.scalars(n, "vars") },
-		"vars_file":   func(n *yaml.Node) { f.varsFile = r.text(n, "vars_file") },
-		"tag_mapping": func(n *yaml.Node) { f.tagMapping = r.text(n, "tag_mapping") },
-		"stage":       func(n *yaml.Node) { f.stage = r.choice(n, "stage", recipe.Stages()) },
-		"workload":    func(n *yaml.Node) { f.workload = r.choice(n, "workload", slices.Sorted(maps.Keys(workloads))) },
+		"title":         func(n *yaml.Node) { f.title = r.text(n, "title").value },
+		"services":      func(n *yaml.Node) { f.services = r.texts(n, "services") },
+		"recipe":        func(n *yaml.Node) { f.recipe = text{r.choice(n, "recipe", recipeNames()), n} },
+		"vars":          func(n *yaml.Node) { f.vars = r.scalars(n, "vars") },
+		"vars_file":     func(n *yaml.Node) { f.varsFile = r.text(n, "vars_file") },
+		"tag_mapping":   func(n *yaml.Node) { f.tagMapping = r.text(n, "tag_mapping") },
+		"stage":         func(n *yaml.Node) { f.stage = r.choice(n, "stage", recipe.Stages()) },
+		"workload":      func(n *yaml.Node) { f.workload = r.choice(n, "workload", slices.Sorted(maps.Keys(workloads))) },
 		"load_balancer": func(n *yaml.Node) { f.front = r.front(n) },
-		"views":   func(n *yaml.Node) { f.views = r.text(n, "views") },
-		"files":   func(n *yaml.Node) { f.files = r.files(n) },
-		"clients": func(n *yaml.Node) { f.clients = r.texts(n, "clients") },
-		"claims":  func(n *yaml.Node) { f.claims = r.claims(n) },
+		"views":         func(n *yaml.Node) { f.views = r.text(n, "views") },
+		"files":         func(n *yaml.Node) { f.files = r.files(n) },
+		"clients":       func(n *yaml.Node) { f.clients = r.texts(n, "clients") },
+		"claims":        func(n *yaml.Node) { f.claims = r.claims(n) },
 		"faults": func(n *yaml.Node) {
 			f.faults = []string{}
 			r.list(n, "faults", func(item *yaml.Node) {
@@ -90,6 +90,7 @@ func (r *reader) read(n *yaml.Node) *file {
 	switch {
 	case seen["services"] && seen["recipe"]:
 		r.complain(n, "a scenario has services or a recipe of the guide, not both")
+		f.recipe = text{}
 	case seen != nil && !seen["services"] && !seen["recipe"]:
 		r.complain(n, "a scenario needs services, or a recipe of the guide")
 	}

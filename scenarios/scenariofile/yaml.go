@@ -220,6 +220,9 @@ func (r *reader) bool(n *yaml.Node, what string) bool {
 	return strings.EqualFold(s.Value, "true")
 }
 
+// plain are the tags of scalars that are texts to a template; null is the empty one.
+var plain = []string{"!!str", "!!int", "!!float", "!!bool", "!!timestamp"}
+
 // scalars is a map of names to scalars, each as it is written.
 func (r *reader) scalars(n *yaml.Node, what string) map[string]text {
 	if follow(n).Kind != yaml.MappingNode {
@@ -228,9 +231,13 @@ func (r *reader) scalars(n *yaml.Node, what string) map[string]text {
 	}
 	out := map[string]text{}
 	r.pairs(n, func(key, value *yaml.Node) {
-		if s := follow(value); s.Kind == yaml.ScalarNode {
+		s := follow(value)
+		switch {
+		case s.Kind == yaml.ScalarNode && s.ShortTag() == "!!null":
+			out[key.Value] = text{"", value}
+		case s.Kind == yaml.ScalarNode && slices.Contains(plain, s.ShortTag()):
 			out[key.Value] = text{s.Value, value}
-		} else {
+		default:
 			r.complain(value, "%s of %s must be a text or a number, not %s", quote(key.Value), what, describe(value))
 		}
 	})
