@@ -89,29 +89,30 @@ func (f *ownFlags) selectInto(sel *scenarios.Selection, top *topology.Topology, 
 		sel.Own = append(sel.Own, s)
 		return f.lint(report, out)
 	}
+	var errs []error
 	for _, path := range f.files {
 		s, report, err := scenariofile.Load(path, top)
-		if report != nil && len(report.Files) > 0 {
+		if report != nil {
 			err = errors.Join(f.lint(report, out), err)
 		}
-		if err != nil {
-			return usageError{err}
+		if err == nil && slices.ContainsFunc(sel.Own, func(other scenarios.Scenario) bool { return other.ID == s.ID }) {
+			err = fmt.Errorf("--scenario-file %s: its id %s is that of another of the files", path, s.ID)
 		}
-		if slices.ContainsFunc(sel.Own, func(other scenarios.Scenario) bool { return other.ID == s.ID }) {
-			return usageError{fmt.Errorf("--scenario-file %s: its id %s is that of another of the files", path, s.ID)}
-		}
-		sel.Own = append(sel.Own, s)
+		errs, sel.Own = append(errs, err), append(sel.Own, s)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return usageError{err}
 	}
 	return nil
 }
 
-// lint prints what lint has found, unless there is nothing.
+// lint prints what lint has found; errors are an error unless they are to be deployed.
 func (f *ownFlags) lint(report *lint.Report, out *os.File) error {
 	if err := lint.WriteText(out, report, reports.UseColour(out)); err != nil {
 		return err
 	}
 	if report.Failed(false) && !f.force {
-		return usageError{errors.New("the definitions have errors: nothing was started (--force deploys them all the same)")}
+		return usageError{errors.New("lint finds errors in the definitions: nothing was started (--force deploys them all the same)")}
 	}
 	return nil
 }

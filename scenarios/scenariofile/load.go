@@ -27,7 +27,8 @@ const maxBytes = 1 << 20
 // Load reads the scenario file at path and every file that it names, and checks it
 // against the definitions and the topology that it will run on. All that is wrong
 // with it is returned as recipe.Problems. The report is what lint says about the
-// definitions, nil if they could not be read; its errors are not among the problems.
+// user's definitions, nil for a recipe of the guide and where they could not be read;
+// its errors are not among the problems.
 func Load(path string, top *topology.Topology) (scenarios.Scenario, *lint.Report, error) {
 	r := &reader{file: path}
 	src, err := readFile(path)
@@ -41,10 +42,14 @@ func Load(path string, top *topology.Topology) (scenarios.Scenario, *lint.Report
 	}
 	b := &builder{reader: r, file: r.read(body), dir: filepath.Dir(path), top: top, facts: scenarios.FactsOf(top)}
 	b.build()
-	if err := r.err(); err != nil {
-		return scenarios.Scenario{}, b.report, err
+	report := b.report
+	if b.file.recipe.value != "" {
+		report = nil
 	}
-	return b.out, b.report, nil
+	if err := r.err(); err != nil {
+		return scenarios.Scenario{}, report, err
+	}
+	return b.out, report, nil
 }
 
 func readFile(path string) (_ []byte, err error) {
