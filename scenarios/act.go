@@ -23,10 +23,50 @@ const (
 
 var actOrder = []act{actAsk, actNames, actViews, actVisit, actReload, actScale, actTaskLoss, actHostLoss, actFallback, actLeaderLoss}
 
-// acts are those that the planned claims need, in order.
+// faults are the acts that break something.
+var faults = []act{actTaskLoss, actHostLoss, actFallback, actLeaderLoss}
+
+// fault is what an act injects, as scenarios name it.
+func (a act) fault() string {
+	if a == actFallback {
+		a = actHostLoss // clients ask in another way, but it is a host that is lost
+	}
+	return string(a)
+}
+
+// Faults are the names of what Scenario.Faults may hold.
+func Faults() (names []string) {
+	for _, a := range faults {
+		if f := a.fault(); !slices.Contains(names, f) {
+			names = append(names, f)
+		}
+	}
+	return names
+}
+
+// allows says whether an act may be done: one that breaks nothing always may.
+func (s Scenario) allows(a act) bool {
+	return s.Faults == nil || !slices.Contains(faults, a) || slices.Contains(s.Faults, a.fault())
+}
+
+// forbids are the faults that a claim hangs on, if the scenario allows none of them.
+func (s Scenario) forbids(c Claim) (names []string) {
+	for _, a := range c.acts {
+		switch {
+		case !slices.Contains(faults, a):
+		case s.allows(a):
+			return nil
+		default:
+			names = append(names, a.fault())
+		}
+	}
+	return names
+}
+
+// acts are those that the planned claims need and the scenario allows, in order.
 func (p Planned) acts() []act {
 	return slices.DeleteFunc(slices.Clone(actOrder), func(a act) bool {
-		return !slices.ContainsFunc(p.Claims, func(in Instance) bool {
+		return !p.Scenario.allows(a) || !slices.ContainsFunc(p.Claims, func(in Instance) bool {
 			return in.Skip == "" && slices.Contains(in.Claim.acts, a)
 		})
 	})

@@ -24,6 +24,9 @@ type Selection struct {
 	// Controls are claims that every selected scenario is judged by although its
 	// axes do not derive them: a negative control, which is expected to fail.
 	Controls []string
+	// Images are tags that run instead of others in every selected scenario, before the scenario's own
+	// and its Workload are looked at: they win.
+	Images recipe.TagMapping `json:",omitempty"`
 	// Mutation breaks the scenario that it is of on purpose: see Mutations.
 	Mutation string `json:",omitempty"`
 	// Shuffle is the seed of a random order of the scenarios; 0 keeps the registry's.
@@ -88,6 +91,7 @@ func NewPlan(sel Selection, site Facts) (*Plan, error) {
 			continue
 		}
 		matched++
+		s.Images = s.Images.With(sel.Images)
 		r, err := s.load()
 		if err != nil {
 			return nil, err
@@ -120,6 +124,8 @@ func NewPlan(sel Selection, site Facts) (*Plan, error) {
 	case len(p.Scenarios) == 0 && len(sel.Controls) > 0:
 		return nil, &SelectionError{fmt.Sprintf("--control %s: no service of the selected scenarios publishes a port that it could be judged on, or it is derived for them anyway",
 			strings.Join(sel.Controls, ","))}
+	case len(p.Scenarios) == 0 && len(derived) == 0:
+		return nil, &SelectionError{"no claim is derived for the services of: " + strings.Join(scenarioIDs(from), ", ")}
 	case len(p.Scenarios) == 0:
 		slices.Sort(derived)
 		return nil, &SelectionError{fmt.Sprintf("--claim %q selects none of the claims derived for the selected scenarios: %s",
@@ -136,50 +142,42 @@ func NewPlan(sel Selection, site Facts) (*Plan, error) {
 // derive lists the claims that the places of the scenario's services derive, or
 // those that it names, service by service.
 func (s Scenario) derive(r *recipe.Recipe, site Facts) ([]Instance, error) {
+	if problems := s.checkClaims(r, site); len(problems) > 0 {
+		var lines []string
+		for _, p := range problems {
+			lines = append(lines, fmt.Sprintf("scenario %s: %s", s.ID, p.Message))
+		}
+		return nil, &SelectionError{strings.Join(lines, "\n")}
+	}
 	var out []Instance
-	used := make([]bool, len(s.Claims))
 	for _, svc := range r.Services {
 		place := placeOf(s, svc, site.Hosts)
 		for _, c := range claims {
 			if !c.Applies(place) {
 				continue
 			}
-			in := c.instance(s, svc.Name, place, site, nil)
-			named := len(s.Claims) == 0
-			for i, ref := range s.Claims {
-				if ref.ID == c.ID && (ref.Service == "" || ref.Service == svc.Name) {
-					named, used[i] = true, true
-					maps.Copy(in.Params, ref.Params)
-				}
-			}
-			if named {
-				out = append(out, in)
+			params, named := s.named(c.ID, svc.Name)
+			if named || len(s.Claims) == 0 {
+				out = append(out, c.instance(s, svc.Name, place, site, params))
 			}
 		}
-	}
-	for i, ref := range s.Claims {
-		if used[i] {
-			continue
-		}
-		return nil, &SelectionError{fmt.Sprintf("scenario %s: %s", s.ID, s.whyUnused(ref, r, site))}
 	}
 	return out, nil
 }
 
-// whyUnused says why a claim that a scenario names is derived for none of its services.
-func (s Scenario) whyUnused(ref ClaimRef, r *recipe.Recipe, site Facts) string {
-	c, ok := claimByID(ref.ID)
-	if !ok {
-		return fmt.Sprintf("there is no claim %q; the claims are: %s", ref.ID, strings.Join(claimIDs(), ", "))
+// named says whether the scenario names a claim about a service, and with which
+// parameters; those given for the one service win.
+func (s Scenario) named(id, service string) (params map[string]string, named bool) {
+	params = map[string]string{}
+	for _, about := range []string{"", service} {
+		for _, ref := range s.Claims {
+			if ref.ID == id && ref.Service == about {
+				named = true
+				maps.Copy(params, ref.Params)
+			}
+		}
 	}
-	if ref.Service == "" {
-		return fmt.Sprintf("%s is for %s, and no service of the definitions is", c.ID, c.AppliesTo())
-	}
-	svc := r.Service(ref.Service)
-	if svc == nil {
-		return fmt.Sprintf("%s is asked of service %q, which the definitions do not have", c.ID, ref.Service)
-	}
-	return fmt.Sprintf("%s of service %s %s", c.ID, svc.Name, c.WhyNot(placeOf(s, svc, site.Hosts)))
+	return params, named
 }
 
 // controls are the claims that the scenario's places do not derive and that it is
@@ -215,6 +213,10 @@ func (c Claim) instance(s Scenario, service string, place Place, site Facts, par
 		in.Skip = "needs " + string(lack)
 	case s.Workload == Image && slices.Contains(needs, needsAgent):
 		in.Skip = "needs " + string(needsAgent)
+	default:
+		if faults := s.forbids(c); len(faults) > 0 {
+			in.Skip = "the scenario allows no " + strings.Join(faults, " and no ")
+		}
 	}
 	return in
 }

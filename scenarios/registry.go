@@ -36,6 +36,8 @@ type Scenario struct {
 	Clients []string `json:",omitempty"`
 	// Claims are what the scenario is judged by; empty for all that are derived.
 	Claims []ClaimRef `json:",omitempty"`
+	// Faults are those that may be injected, of Faults; nil for all, and none if empty.
+	Faults []string `json:",omitzero"`
 }
 
 // Source is the text of one definition file.
@@ -136,15 +138,18 @@ func (s Scenario) load() (*recipe.Recipe, error) {
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", s.ID, err)
 		}
+		if s.Stage != "" {
+			r = r.ForStage(s.Stage)
+		}
 		// A template in a text is deployed as it stands; where a number or a keyword must
 		// be known nothing can be deployed.
 		for _, u := range unresolved {
+			if u.Service != "" && r.Service(u.Service) == nil {
+				continue // not on this stage
+			}
 			if u.Needed || len(s.Sources) == 0 {
 				return nil, &SelectionError{fmt.Sprintf("%s: %s has no value: give it one with --vars", u.Position, u.Text)}
 			}
-		}
-		if s.Stage != "" {
-			r = r.ForStage(s.Stage)
 		}
 		site.Services = append(site.Services, r.Services...)
 		for _, n := range r.Networks {

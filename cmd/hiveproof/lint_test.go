@@ -118,8 +118,8 @@ func TestExplain(t *testing.T) {
 	text := good(t, "explain", "--hosts", "1", services)
 	for _, want := range []string{
 		"SERVICE  BALANCE    VOLUME     PUBLISH   CLAIMS\n",
-		"db       singleton  service    internal  1\n",
-		"web      unknown    stateless  internal  1\n",
+		"db       singleton  service    internal  2\n",
+		"web      unknown    stateless  internal  2\n",
 		"\ndb\n  ✓ internal/not-exposed",
 		"  – mesh/balances                  is for mesh + scalable, and this service is internal and singleton\n",
 	} {
@@ -138,7 +138,7 @@ func TestExplain(t *testing.T) {
 	if err := json.Unmarshal([]byte(good(t, "explain", "--json", services)), &out); err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Services) != 3 || out.Hosts != 3 || out.Services[0].Volume != "host" || len(out.Services[0].Claims) != 1 || len(out.Services[0].Without) == 0 {
+	if len(out.Services) != 3 || out.Hosts != 3 || out.Services[0].Volume != "host" || len(out.Services[0].Claims) != 2 || len(out.Services[0].Without) == 0 {
 		t.Errorf("%+v", out)
 	}
 }

@@ -128,7 +128,7 @@ trusted, 2 usage or input, 3 the lab could not do it, 130 interrupted.`,
 	flags.StringVar(&g.cacheDir, "cache-dir", "", "where images and snapshots are kept (default $XDG_CACHE_HOME/hiveproof)")
 	root.AddCommand(
 		newRunCommand(g), newUpCommand(g), newStatusCommand(g), newSSHCommand(g), newDownCommand(g),
-		newListCommand(), newLintCommand(), newExplainCommand(), newImageCommand(g), newSnapshotCommand(g),
+		newListCommand(), newLintCommand(), newExplainCommand(), newScenarioCommand(), newImageCommand(g), newSnapshotCommand(g),
 		newDoctorCommand(g), newReportCommand(), newGCCommand(g), newVersionCommand(),
 		newBenchCommand(g), newReapCommand(), newSuperviseCommand(g),
 	)

@@ -176,7 +176,7 @@ func TestList(t *testing.T) {
 	if len(out.Scenarios) != len(scenarios.All()) || len(out.Claims) != len(scenarios.Claims()) {
 		t.Fatalf("listed: %+v", out)
 	}
-	if got := fmt.Sprint(out.Scenarios[0].ID, out.Scenarios[0].Claims["pdnsdb"]); got != "stateless-mesh[internal/not-exposed]" {
+	if got := fmt.Sprint(out.Scenarios[0].ID, out.Scenarios[0].Claims["pdnsdb"]); got != "stateless-mesh[internal/not-exposed internal/resolves-to-tasks]" {
 		t.Errorf("the first scenario: %s", got)
 	}
 }

@@ -22,6 +22,7 @@ const defaultOutput = "hiveproof-results"
 type runFlags struct {
 	lab         labFlags
 	selection   scenarios.Selection
+	own         ownFlags
 	keep        bool
 	noRestore   bool
 	output      string
@@ -33,21 +34,33 @@ func newRunCommand(g *globals) *cobra.Command {
 	f := &runFlags{}
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Deploy the guide's recipes, judge them and write the report",
+		Short: "Deploy the guide's recipes or one's own definitions, judge them and write the report",
 		Long: `Deploys the selected scenarios one after another on the lab, judges each by its
 claims and writes the report. If a lab is up (hiveproof up) it is used, else one is
 brought up for the run and taken down afterwards. Each scenario starts from the
-same restored cluster.`,
+same restored cluster.
+
+With --services or --scenario-file, one's own definitions are run in the place of the
+guide's. They are linted first, and errors end the run before anything is started.`,
 		Example: `  hiveproof run
   hiveproof run --scenario 'mesh' --claim 'source'
-  hiveproof run --scenario stateless-mesh --control one-to-one/source-kept   # must fail`,
+  hiveproof run --scenario stateless-mesh --control one-to-one/source-kept   # must fail
+  hiveproof run --services inventory/ --vars inventory/group_vars/services.yml --stage staging
+  hiveproof run --scenario-file shop.yml`,
 		Args: arguments(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), g) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.own.check(cmd); err != nil {
+				return err
+			}
+			return f.run(cmd.Context(), g)
+		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.selection.Scenario, "scenario", "", "run the scenarios whose ID matches this regular expression")
+	flags.StringVar(&f.selection.Scenario, "scenario", "", "run the scenarios whose ID matches this regular expression; all is every one")
 	flags.StringVar(&f.selection.Claim, "claim", "", "judge by the claims whose ID matches this regular expression")
 	flags.StringSliceVar(&f.selection.Controls, "control", nil, "judge by this claim although it does not apply (a negative control, expected to fail)")
+	flags.StringVar(&f.selection.Mutation, "mutate", "", "break the scenario on purpose (see docs/controls.md): the named claims must fail")
+	f.own.register(cmd)
 	flags.Uint64Var(&f.selection.Shuffle, "shuffle", 0, "run the scenarios in the random order of this seed")
 	flags.BoolVar(&f.noRestore, "no-restore", false, "do not restore the cluster before each scenario: remove the services of the one before")
 	flags.BoolVar(&f.keep, "keep", false, "leave the lab running afterwards")
@@ -60,6 +73,12 @@ same restored cluster.`,
 	complete(cmd, "scenario", func() (all []string) {
 		for _, s := range scenarios.All() {
 			all = append(all, s.ID+"\t"+s.English)
+		}
+		return all
+	})
+	complete(cmd, "mutate", func() (all []string) {
+		for _, m := range scenarios.Mutations() {
+			all = append(all, m.ID+"\t"+m.Scenario+": "+m.Text)
 		}
 		return all
 	})
@@ -106,6 +125,13 @@ func (f *runFlags) run(ctx context.Context, g *globals) error {
 	}
 	top, err := f.lab.load()
 	if err != nil {
+		return err
+	}
+	findings := os.Stdout
+	if f.quiet || f.json {
+		findings = os.Stderr
+	}
+	if err := f.own.selectInto(&f.selection, top, findings); err != nil {
 		return err
 	}
 	plan, err := scenarios.NewPlan(f.selection, scenarios.FactsOf(top))

@@ -91,7 +91,7 @@ func (d *decoder) unknown(key *node, what string, known []string, hint func(stri
 			return
 		}
 	}
-	if name := nearest(key.text, known); name != "" {
+	if name := Nearest(key.text, known); name != "" {
 		message += fmt.Sprintf(": did you mean %q?", name)
 	}
 	d.report(RuleKey, key.pos, "%s", message)
@@ -194,12 +194,12 @@ func choice[S ~string](d *decoder, n *node, what string, words ...S) S {
 			return words[0]
 		}
 	}
-	message := fmt.Sprintf("%s must be %s, not %s", what, oneOf(words), n.describe())
+	message := fmt.Sprintf("%s must be %s, not %s", what, OneOf(words), n.describe())
 	names := make([]string, len(words))
 	for i, w := range words {
 		names[i] = string(w)
 	}
-	if name := nearest(n.text, names); name != "" {
+	if name := Nearest(n.text, names); name != "" {
 		message += fmt.Sprintf(": did you mean %q?", name)
 	}
 	d.complain(n.pos, "%s", message)

@@ -140,8 +140,8 @@ func TestNearest(t *testing.T) {
 	known := []string{"replicas", "volumes", "ports", "mode", "user", "environment"}
 	for word, want := range map[string]string{"replica": "replicas", "Mode": "mode", "volmues": "volumes", "port": "ports", "enviroment": "environment", "uesr": "user",
 		"x": "", "completely": "", "": "", strings.Repeat("replicas", 100): ""} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("nearest(%.20q) is %q, want %q", word, got, want)
+		if got := Nearest(word, known); got != want {
+			t.Errorf("Nearest(%.20q) is %q, want %q", word, got, want)
 		}
 	}
 }

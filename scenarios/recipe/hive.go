@@ -101,7 +101,7 @@ func (d *decoder) hive(h *Hive, root *node) {
 	}
 	for _, e := range list.entries {
 		if !slices.Contains(stages, e.key.text) {
-			d.complain(e.key.pos, "a stage must be %s, not %s", oneOf(stages), quote(e.key.text))
+			d.complain(e.key.pos, "a stage must be %s, not %s", OneOf(stages), quote(e.key.text))
 			continue
 		}
 		if d.isMap(e.value, "a stage") {

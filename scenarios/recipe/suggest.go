@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// nearest gives the name of names that word most likely stands for, or "" if
+// Nearest gives the name of names that word most likely stands for, or "" if
 // none is near: more than two edits and more than a third of the word away.
-func nearest(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	if len(word) > 64 {
 		return ""
 	}
@@ -45,8 +45,8 @@ func edits(a, b string) int {
 	return last[len(b)]
 }
 
-// oneOf writes names as a choice: "a, b or c".
-func oneOf[S ~string](names []S) string {
+// OneOf writes names as a choice: "a, b or c".
+func OneOf[S ~string](names []S) string {
 	words := make([]string, len(names))
 	for i, n := range names {
 		words[i] = string(n)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"unicode/utf8"
 )
 
@@ -21,6 +22,18 @@ func (m TagMapping) Apply(tag string) (mapped string, ok bool) {
 		return mapped, true
 	}
 	return tag, false
+}
+
+// With is the mapping with another's tags put over it; neither is changed. It works
+// on nil mappings.
+func (m TagMapping) With(over TagMapping) TagMapping {
+	if len(over) == 0 {
+		return m
+	}
+	out := make(TagMapping, len(m)+len(over))
+	maps.Copy(out, m)
+	maps.Copy(out, over)
+	return out
 }
 
 // ParseTagMappingFile reads the tag mapping at path.
