@@ -1,6 +1,6 @@
 // Command hiveproof-agent is the workload that stands in for the images of a
-// recipe, inside containers, and asks one question from there when told to. On the
-// hosts of the embedded lab it is the helper through which they are controlled.
+// recipe, inside containers, and asks one question, or looks up a name, from there
+// when told to. On the hosts of the embedded lab it is the helper through which they are controlled.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -40,6 +41,8 @@ func run(ctx context.Context, args []string) error {
 		switch args[0] {
 		case "probe":
 			return probe(ctx, args[1:])
+		case "resolve":
+			return resolve(ctx, args[1:], os.Stdout)
 		case "helper":
 			return help(ctx, args[1:])
 		case "version":
@@ -76,7 +79,7 @@ var errNotAnswered = errors.New("not answered")
 // probe asks once and prints the exchange.
 func probe(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("probe", flag.ContinueOnError)
-	app := flags.String("app", "echo", "echo, dns or http")
+	app := flags.String("app", "echo", "echo, dns, http, https, mysql, tcp or udp")
 	proto := flags.String("proto", "tcp", "tcp or udp")
 	timeout := flags.Duration("timeout", 5*time.Second, "of the exchange")
 	if err := flags.Parse(args); err != nil {
@@ -98,4 +101,25 @@ func probe(ctx context.Context, args []string) error {
 		return errNotAnswered
 	}
 	return nil
+}
+
+// resolve looks up the IPv4 addresses of a name as a program in this container
+// would, and prints them. A name that has none is a result, not a failure.
+func resolve(ctx context.Context, args []string, to io.Writer) error {
+	if len(args) != 1 {
+		return errors.New("usage: resolve NAME")
+	}
+	found := struct {
+		Addresses []netip.Addr `json:"addresses"`
+		Err       string       `json:"error,omitempty"`
+	}{Addresses: []netip.Addr{}}
+	// The C library's resolver is not in the image.
+	all, err := (&net.Resolver{PreferGo: true}).LookupNetIP(ctx, "ip4", args[0])
+	if err != nil {
+		found.Err = err.Error()
+	}
+	for _, a := range all {
+		found.Addresses = append(found.Addresses, a.Unmap())
+	}
+	return json.NewEncoder(to).Encode(found)
 }

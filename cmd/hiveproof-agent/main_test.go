@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append([]string{"HIVEPROOF_TEST_AGENT=1"}, env...)
+	// The race detector would let each process sleep for a second at its end.
+	cmd.Env = append([]string{"HIVEPROOF_TEST_AGENT=1", "GORACE=atexit_sleep_ms=0"}, env...)
 	return cmd
 }
 
@@ -162,6 +163,29 @@ func TestProbe(t *testing.T) {
 			}
 		} else if err := json.Unmarshal(stdout.Bytes(), &x); err != nil || x.Outcome != test.want {
 			t.Errorf("probe %q: %s, %v, want %s", test.args, &stdout, err, test.want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		code int
+		want string // standard output; with an error, its beginning
+	}{
+		{[]string{"localhost"}, 0, `{"addresses":["127.0.0.1"]}` + "\n"},
+		{[]string{"10.0.1.3"}, 0, `{"addresses":["10.0.1.3"]}` + "\n"},
+		{[]string{"::1"}, 0, `{"addresses":[],"error":"`},
+		{[]string{"tasks..web"}, 0, `{"addresses":[],"error":"lookup tasks..web: no such host`}, // no server is asked for it
+		{nil, 1, ""},
+		{[]string{"a", "b"}, 1, ""},
+	} {
+		out, err := command(t, nil, append([]string{"resolve"}, test.args...)...).Output()
+		if got := code(t, err); got != test.code {
+			t.Errorf("resolve %q: exit code %d, want %d", test.args, got, test.code)
+		}
+		if !strings.HasPrefix(string(out), test.want) || test.want == "" && len(out) > 0 {
+			t.Errorf("resolve %q: %s, want %s", test.args, out, test.want)
 		}
 	}
 }

@@ -5,13 +5,13 @@ package agent
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
@@ -59,6 +59,8 @@ type Server struct {
 	identity whoami.Answer // what does not change from one answer to the next
 	seq      atomic.Uint64
 	log      *slog.Logger
+	sessions sessions
+	database func() (*sql.DB, error) // nil: the environment names none
 
 	mu       sync.Mutex
 	closers  []io.Closer
@@ -70,10 +72,14 @@ type Server struct {
 // NewServer takes the identity from the environment that the deployment sets.
 func NewServer(getenv func(string) string, log *slog.Logger) *Server {
 	host, _ := os.Hostname() // an empty name says as much as an error would
-	return &Server{log: log, identity: whoami.Answer{
+	s := &Server{log: log, identity: whoami.Answer{
 		Service: getenv("HIVEPROOF_SERVICE"), Task: getenv("HIVEPROOF_TASK"), Slot: getenv("HIVEPROOF_SLOT"),
 		Node: getenv("HIVEPROOF_NODE"), Role: getenv("HIVEPROOF_ROLE"), Container: host,
 	}}
+	if getenv("DB_TYPE") != "" {
+		s.database = s.openOnce(func() (*sql.DB, error) { return openDatabase(getenv) })
+	}
+	return s
 }
 
 // answer is the answer to one question.
@@ -250,40 +256,6 @@ func (s *Server) serveEchoUDP(conn net.PacketConn) {
 		// the source is what matters.
 		_, _ = conn.WriteTo(s.reply("udp", from, conn.LocalAddr(), string(buf[:n])), from) // a client that is gone asks again
 	}
-}
-
-func (s *Server) serveHTTP(l net.Listener) {
-	server := &http.Server{
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       idleTimeout,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			nonce := r.Header.Get("X-Hiveproof-Nonce")
-			if nonce == "" {
-				nonce = r.URL.Query().Get("nonce")
-			}
-			local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-			a := s.answer("tcp", tcpAddr(r.RemoteAddr), local, nonce)
-			header := r.Header.Clone()
-			header.Set("Host", r.Host)
-			a.Header = header
-			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(a) // the client may be gone
-		}),
-	}
-	untrack, ok := s.track(server)
-	if !ok {
-		return
-	}
-	defer untrack()
-	_ = server.Serve(l) // it ends when the server is closed
-}
-
-func tcpAddr(text string) net.Addr {
-	p, err := netip.ParseAddrPort(text)
-	if err != nil {
-		return nil
-	}
-	return net.TCPAddrFromAddrPort(p)
 }
 
 // Run serves until ctx ends. Arguments of the image that it stands in for are

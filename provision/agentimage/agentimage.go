@@ -42,8 +42,9 @@ type Listen struct {
 
 // Tag is one of the agent's images.
 type Tag struct {
-	Name    string // such as "hiveproof/agent:dns"
-	Role    string // what it stands in for
+	Name string // such as "hiveproof/agent:dns"
+	Role string // what it stands in for
+	// Listens may be empty: then the service must set HIVEPROOF_LISTEN.
 	Listens []Listen
 }
 
@@ -54,6 +55,7 @@ func Tags() []Tag {
 		{Name: "hiveproof/agent:dns", Role: "dns", Listens: []Listen{{"dns", 53, "udp"}, {"dns", 53, "tcp"}}},
 		{Name: "hiveproof/agent:http", Role: "web", Listens: []Listen{{"http", 80, "tcp"}}},
 		{Name: "hiveproof/agent:mariadb", Role: "database", Listens: []Listen{{"echo", 3306, "tcp"}}},
+		{Name: "hiveproof/agent:generic", Role: "generic"},
 	}
 }
 
@@ -205,6 +207,10 @@ func imageOf(t Tag, layer v1.Layer) (v1.Image, error) {
 		ports[fmt.Sprintf("%d/%s", l.Port, l.Proto)] = struct{}{}
 		listens = append(listens, fmt.Sprintf("%s:%d/%s", l.App, l.Port, l.Proto))
 	}
+	env := []string{"HIVEPROOF_ROLE=" + t.Role}
+	if listens != nil {
+		env = append(env, "HIVEPROOF_LISTEN="+strings.Join(listens, ","))
+	}
 	config, err := img.ConfigFile()
 	if err != nil {
 		return nil, err
@@ -214,7 +220,7 @@ func imageOf(t Tag, layer v1.Layer) (v1.Image, error) {
 	config.Config = v1.Config{
 		// The service's command becomes the agent's arguments, as with the real image.
 		Entrypoint:   []string{Binary},
-		Env:          []string{"HIVEPROOF_ROLE=" + t.Role, "HIVEPROOF_LISTEN=" + strings.Join(listens, ",")},
+		Env:          env,
 		ExposedPorts: ports,
 	}
 	return mutate.ConfigFile(img, config)

@@ -86,7 +86,7 @@ func TestReadsBack(t *testing.T) {
 		checkLayer(t, content, program)
 		content.Close()
 	}
-	if want := []string{"hiveproof/agent:dns", "hiveproof/agent:http", "hiveproof/agent:mariadb"}; !slices.Equal(names, want) {
+	if want := []string{"hiveproof/agent:dns", "hiveproof/agent:http", "hiveproof/agent:mariadb", "hiveproof/agent:generic"}; !slices.Equal(names, want) {
 		t.Errorf("tags %v, want %v", names, want)
 	}
 	if len(slices.Compact(layers)) != 1 {
@@ -107,6 +107,13 @@ func checkListens(t *testing.T, tag Tag, config v1.Config) {
 	}
 	if env["HIVEPROOF_ROLE"] != tag.Role || tag.Role == "" {
 		t.Errorf("%s has the role %q, want %q", tag.Name, env["HIVEPROOF_ROLE"], tag.Role)
+	}
+	if len(tag.Listens) == 0 {
+		// A service that forgets the setting must be told, and not serve something else.
+		if v, set := env["HIVEPROOF_LISTEN"]; set || len(config.ExposedPorts) > 0 {
+			t.Errorf("%s listens on %q and exposes %v, want nothing", tag.Name, v, config.ExposedPorts)
+		}
+		return
 	}
 	parsed, err := agent.ParseListens(env["HIVEPROOF_LISTEN"])
 	if err != nil {
