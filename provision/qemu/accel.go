@@ -26,14 +26,21 @@ const (
 	TCG Accel = "tcg" // QEMU's own translation: works everywhere, many times slower
 )
 
-func (a Accel) args() []string {
+// args are QEMU's, and what the kernel's command line needs beside them. A guest
+// for programs that need the instruction CMPXCHG16B gets it.
+func (a Accel) args(cx16 bool) (args []string, kernel string) {
 	if a == KVM {
-		return []string{"-accel", "kvm", "-cpu", "host"}
+		return []string{"-accel", "kvm", "-cpu", "host"}, ""
 	}
-	// Without CMPXCHG16B: QEMU 7.2's emulation of it leaves wrong flags behind, and
-	// the guest's kernel, which allocates memory with it, dies of a double fault in
-	// every third boot (docs/performance.md). The kernel does without it if it must.
-	return []string{"-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-cx16"}
+	// QEMU 7.2's emulation of CMPXCHG16B leaves wrong flags behind, and the guest's
+	// kernel, which allocates memory with it, dies of a double fault in every third
+	// boot (docs/performance.md). The kernel does without it if it must; HAProxy does
+	// not, and tests its result at once, before the flags can do harm.
+	args = []string{"-accel", "tcg,thread=multi,tb-size=512", "-cpu"}
+	if cx16 {
+		return append(args, "max"), " clearcpuid=cx16"
+	}
+	return append(args, "max,-cx16"), ""
 }
 
 // Proof says which acceleration this host has, and how that is known.
@@ -146,7 +153,8 @@ func bootUnderKVM(ctx context.Context, kernel, initrd string) error {
 	}
 	defer os.RemoveAll(dir)
 	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "256"}
-	args = append(args, KVM.args()...)
+	kvm, _ := KVM.args(false)
+	args = append(args, kvm...)
 	out := filepath.Join(dir, "out")
 	want := "K"
 	if kernel == "" {

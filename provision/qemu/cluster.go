@@ -267,7 +267,7 @@ func (c *Cluster) newHost(i int, spec topology.Host) (*Host, error) {
 	}
 	h := &Host{cluster: c, spec: spec, dir: dir, address: nthAddr(managementNet, 11+i)}
 	h.vmConfig = vmConfig{
-		name: spec.Name, dir: dir, accel: c.cfg.Accel,
+		name: spec.Name, dir: dir, accel: c.cfg.Accel, cx16: spec.Edge,
 		kernel: c.cfg.Image.Kernel, initrd: c.cfg.Image.Initrd,
 		disk:      filepath.Join(dir, "disk.qcow2"),
 		memoryMiB: spec.MemoryMiB, cpus: spec.CPUs,

@@ -33,6 +33,7 @@ type vmConfig struct {
 	name           string
 	dir            string // for the console log and the fw_cfg files; must exist
 	accel          Accel
+	cx16           bool // its programs need CMPXCHG16B: see Accel.args
 	kernel, initrd string
 	disk           string // qcow2, written to
 	disks          []disk // further ones
@@ -165,15 +166,16 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 // args are QEMU's arguments as far as they name no inherited descriptor. They
 // are always in the same order: a machine's state only fits the same machine.
 func (cfg vmConfig) args() ([]string, error) {
+	accel, kernel := cfg.accel.args(cfg.cx16)
 	args := []string{
 		"-name", cfg.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-smp", strconv.Itoa(cfg.cpus), "-m", strconv.Itoa(cfg.memoryMiB),
 		"-kernel", cfg.kernel, "-initrd", cfg.initrd,
-		"-append", kernelArguments + " systemd.machine_id=" + cfg.machineID,
+		"-append", kernelArguments + kernel + " systemd.machine_id=" + cfg.machineID,
 		"-chardev", "file,id=console,path=" + escape(consolePath(cfg.dir)) + ",append=on", "-serial", "chardev:console",
 		"-device", "virtio-rng-pci",
 	}
-	args = append(args, cfg.accel.args()...)
+	args = append(args, accel...)
 	for i, d := range append([]disk{{path: cfg.disk, format: "qcow2"}}, cfg.disks...) {
 		// The lab's disks are thrown away with the lab: nothing is flushed for the host's sake.
 		args = append(args, "-drive", fmt.Sprintf("id=disk%d,if=none,file=%s,format=%s,cache=unsafe,discard=unmap,read-only=%s",
