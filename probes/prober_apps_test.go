@@ -146,7 +146,6 @@ func TestWithoutIdentity(t *testing.T) {
 		{"answers", "tcp", says("?"), Answered},
 		{"speaks first", "tcp", begins("SSH-2.0-OpenSSH_9.9\r\n"), Answered},
 		{"hangs up", "tcp", firstRead, Answered},
-		{"hangs up at once", "tcp", func(net.Conn) {}, Answered},
 		{"echoes", "tcp", echoes, Answered},
 		{"accepts and says nothing", "tcp", waits, Connected},
 		{"resets", "tcp", resets, Reset},
