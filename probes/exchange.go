@@ -16,7 +16,7 @@ type Outcome string
 
 // The outcomes of an exchange.
 const (
-	Answered    Outcome = "answered"     // the agent's answer to this very question came back
+	Answered    Outcome = "answered"     // the agent's answer to this very question came back; where no agent is expected, any answer in the endpoint's protocol
 	Connected   Outcome = "connected"    // TCP was accepted, no answer came in time
 	Refused     Outcome = "refused"      // TCP RST to the SYN, or ICMP port unreachable
 	Reset       Outcome = "reset"        // accepted, then reset
@@ -40,7 +40,7 @@ type Endpoint struct {
 	Host    string         `json:"host"`
 	Addr    netip.AddrPort `json:"addr"`
 	Proto   string         `json:"proto"`             // "tcp" or "udp"
-	App     string         `json:"app"`               // what is spoken on it: "dns", "http", "https", "echo", "mysql" or "tcp"
+	App     string         `json:"app"`               // what is spoken on it: "dns", "http", "https", "echo", "mysql", or "tcp" or "udp" if nobody knows
 	Plain   bool           `json:"plain,omitempty"`   // it is known not to say who it is: any answer in its protocol counts
 	Control bool           `json:"control,omitempty"` // asked only to show that the path works
 }

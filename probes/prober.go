@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"time"
 
 	"github.com/hiveproof/hiveproof/probes/whoami"
-	"github.com/miekg/dns"
 )
 
 // Dialer connects as net.Dialer does, from a fresh local port each time, and
@@ -93,22 +91,10 @@ func Exchange1(ctx context.Context, a Ask, timeout time.Duration) Exchange {
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	connected := false
-	conn, err := a.Dialer.DialContext(limited, a.Endpoint.Proto, a.Endpoint.Addr.String())
-	if err == nil {
-		connected = a.Endpoint.Proto == "tcp" // a UDP socket connects to nobody
-		x.LocalAddr = localAddr(conn)
-		// Closing it ends whatever waits when the time is up or the run is over.
-		stop := context.AfterFunc(limited, func() { conn.Close() })
-		if connected {
-			x.Answer, err = questionStream(conn, a.Endpoint, nonce())
-		} else {
-			x.Answer, err = question(conn, a.Endpoint, nonce())
-		}
-		stop()
-		conn.Close()
-	}
+	var err error
+	x.Answer, x.LocalAddr, err = ask(limited, a.Dialer, a.Endpoint)
 	x.RTT = time.Since(x.Start)
+	connected := a.Endpoint.Proto == "tcp" && x.LocalAddr.IsValid() // a UDP socket connects to nobody
 	x.Outcome = outcome(ctx, limited, err, connected)
 	switch {
 	case err == nil:
@@ -121,6 +107,24 @@ func Exchange1(ctx context.Context, a Ask, timeout time.Duration) Exchange {
 		x.Err = err.Error()
 	}
 	return x
+}
+
+// ask connects and asks; the client's own end is not valid if it got no connection.
+func ask(limited context.Context, d Dialer, e Endpoint) (*whoami.Answer, netip.AddrPort, error) {
+	conn, err := d.DialContext(limited, e.Proto, e.Addr.String())
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	// Closing it ends whatever waits when the time is up or the run is over.
+	stop := context.AfterFunc(limited, func() { conn.Close() })
+	defer stop()
+	defer conn.Close()
+	put := question
+	if e.Proto == "tcp" {
+		put = questionStream
+	}
+	a, err := put(conn, e, nonce())
+	return a, localAddr(conn), err
 }
 
 func localAddr(conn net.Conn) netip.AddrPort {
@@ -196,7 +200,8 @@ func questionStream(conn net.Conn, e Endpoint, nonce string) (*whoami.Answer, er
 	return a, err
 }
 
-// question asks in the endpoint's protocol. conn is closed by the caller.
+// question asks in the endpoint's protocol. Without an error and without an answer
+// it was answered by something that does not say who it is. conn is closed by the caller.
 func question(conn net.Conn, e Endpoint, nonce string) (*whoami.Answer, error) {
 	var a *whoami.Answer
 	var err error
@@ -204,13 +209,21 @@ func question(conn net.Conn, e Endpoint, nonce string) (*whoami.Answer, error) {
 	case "echo":
 		a, err = askEcho(conn, e.Proto, nonce)
 	case "dns":
-		a, err = askDNS(conn, nonce)
+		a, err = askDNS(conn, e.Plain, nonce)
 	case "http":
-		a, err = askHTTP(conn, e.Addr, nonce)
+		a, err = askHTTP(conn, e, nonce)
+	case "https":
+		a, err = askHTTPS(conn, e, nonce)
+	case "mysql":
+		err = awaitMySQL(conn)
+	case "tcp":
+		err = prodTCP(conn)
+	case "udp":
+		err = prodUDP(conn)
 	default:
 		return nil, fmt.Errorf("no such application protocol: %q", e.App)
 	}
-	if err != nil {
+	if err != nil || a == nil {
 		return nil, err
 	}
 	if a.Nonce != nonce {
@@ -244,65 +257,4 @@ func askEcho(conn net.Conn, proto, nonce string) (*whoami.Answer, error) {
 		return nil, err
 	}
 	return decode(line)
-}
-
-// ednsSize is what fits an unfragmented datagram on any path (DNS flag day 2020).
-const ednsSize = 1232
-
-func askDNS(conn net.Conn, nonce string) (*whoami.Answer, error) {
-	q := new(dns.Msg)
-	q.SetQuestion(nonce+"."+whoami.Zone, dns.TypeTXT)
-	q.SetEdns0(ednsSize, false)
-	c := &dns.Conn{Conn: conn, UDPSize: ednsSize}
-	if err := c.WriteMsg(q); err != nil {
-		return nil, err
-	}
-	m, err := c.ReadMsg()
-	if err != nil {
-		var parse *dns.Error
-		if m != nil || errors.As(err, &parse) {
-			return nil, fmt.Errorf("%w: %w", errWrong, err)
-		}
-		return nil, err
-	}
-	if m.Id != q.Id {
-		return nil, fmt.Errorf("%w: DNS message ID %d, the question's was %d", errWrong, m.Id, q.Id)
-	}
-	if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
-		return nil, fmt.Errorf("%w: DNS %s with %d records", errWrong, dns.RcodeToString[m.Rcode], len(m.Answer))
-	}
-	txt, ok := m.Answer[0].(*dns.TXT)
-	if !ok {
-		return nil, fmt.Errorf("%w: a DNS record of type %s", errWrong, dns.TypeToString[m.Answer[0].Header().Rrtype])
-	}
-	a, err := whoami.ParseTXT(txt.Txt)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errWrong, err)
-	}
-	return a, nil
-}
-
-func askHTTP(conn net.Conn, at netip.AddrPort, nonce string) (*whoami.Answer, error) {
-	req, err := http.NewRequest("GET", "http://"+at.String()+"/", nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("X-Hiveproof-Nonce", nonce)
-	req.Close = true
-	if err := req.Write(conn); err != nil {
-		return nil, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%w: HTTP %s", errWrong, resp.Status)
-	}
-	return decode(text)
 }
