@@ -13,13 +13,14 @@ import (
 // ednsSize is what fits an unfragmented datagram on any path (DNS flag day 2020).
 const ednsSize = 1232
 
-// askDNS asks for the agent's TXT record; a plain server only for the root's name
-// servers, to which any reply will do, a refusal too.
+// askDNS asks for the agent's TXT record; a plain server only for its version (RFC
+// 4892), which costs it no look-up and to which any reply will do, a refusal too.
 func askDNS(conn net.Conn, plain bool, nonce string) (*whoami.Answer, error) {
 	q := new(dns.Msg)
 	q.SetQuestion(nonce+"."+whoami.Zone, dns.TypeTXT)
 	if plain {
-		q.SetQuestion(".", dns.TypeNS)
+		q.SetQuestion("version.bind.", dns.TypeTXT)
+		q.Question[0].Qclass = dns.ClassCHAOS
 	}
 	q.SetEdns0(ednsSize, false)
 	c := &dns.Conn{Conn: conn, UDPSize: ednsSize}

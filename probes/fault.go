@@ -159,7 +159,7 @@ func SurvivesLoss(l Loss, limit time.Duration) Judgement {
 	if !f.Replaced.IsZero() {
 		reason += fmt.Sprintf(", all tasks ran again after %.1f s", f.Replaced.Sub(f.Injected).Seconds())
 	}
-	return pass(answered(l.Exchanges), m, "%s", reason)
+	return pass(replied(l.Exchanges), m, "%s", reason)
 }
 
 func unansweredAfter(all []Exchange, at time.Time) []Exchange {

@@ -147,7 +147,7 @@ type Hidden struct {
 func NotExposed(h Hidden) Judgement {
 	measurements := map[string]any{
 		"exchanges": len(h.Exchanges), "outcomes": outcomes(h.Exchanges),
-		"answered_inside": len(answered(h.Listens)), "controls_answered": len(answered(h.Controls)),
+		"answered_inside": len(replied(h.Listens)), "controls_answered": len(replied(h.Controls)),
 	}
 	var against []Exchange
 	for _, x := range h.Exchanges {
@@ -163,12 +163,12 @@ func NotExposed(h Hidden) Judgement {
 		return invalid(measurements, nil, "nothing was asked: it is not known what ports the service listens on")
 	}
 	for _, e := range h.Endpoints {
-		if !slices.ContainsFunc(answered(h.Listens), func(x Exchange) bool { return portOf(x.Endpoint) == portOf(e) }) {
+		if !slices.ContainsFunc(replied(h.Listens), func(x Exchange) bool { return portOf(x.Endpoint) == portOf(e) }) {
 			return invalid(measurements, h.Listens, "nothing answers on %s inside the container either: silence outside shows nothing", portOf(e))
 		}
 	}
 	heard := map[[2]string]bool{}
-	for _, x := range answered(h.Controls) {
+	for _, x := range replied(h.Controls) {
 		heard[[2]string{x.Client.Name, x.Endpoint.Host}] = true
 	}
 	for _, x := range h.Exchanges {

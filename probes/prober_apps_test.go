@@ -205,7 +205,7 @@ func TestDNSReplies(t *testing.T) {
 		{"the question thrown back", true, func(m *dns.Msg) { m.Response, m.Answer = false, nil }, WrongAnswer},
 	} {
 		at := udpServer(t, dnsReply(func(m *dns.Msg) {
-			if q := m.Question[0]; test.plain != (q.Name == "." && q.Qtype == dns.TypeNS) {
+			if q := m.Question[0]; test.plain != (q.Name == "version.bind." && q.Qclass == dns.ClassCHAOS) {
 				t.Errorf("%s: plain %v asks %s", test.name, test.plain, q.String())
 			}
 			test.change(m)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,9 +44,10 @@ func recognise(t *testing.T, name string, at netip.AddrPort, proto string, timeo
 
 // What the prober can be told about an agent, it finds out by itself.
 func TestRecogniseAgent(t *testing.T) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, e := range startAgent(t) {
-		t.Run(e.App+" "+e.Proto, func(t *testing.T) {
-			t.Parallel()
+		all.Go(func() {
 			var d Dialer = new(net.Dialer)
 			if e.Proto == "tcp" {
 				d = dialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -55,7 +57,7 @@ func TestRecogniseAgent(t *testing.T) {
 			}
 			app, plain, err := Recognise(t.Context(), d, e.Addr, e.Proto, patience)
 			if err != nil || app != e.App || plain {
-				t.Errorf("%q, plain %v, %v", app, plain, err)
+				t.Errorf("%s/%s: %q, plain %v, %v", e.App, e.Proto, app, plain, err)
 			}
 		})
 	}
@@ -72,6 +74,8 @@ func TestRecognise(t *testing.T) {
 		at   netip.AddrPort
 		want Endpoint
 	}
+	var all sync.WaitGroup // each waits for its server to speak first
+	defer all.Wait()
 	for _, s := range []server{
 		{"a proxy", web(t, proxy, nil), Endpoint{App: "http"}},
 		{"a proxy", web(t, proxy, asIs), Endpoint{App: "https"}},
@@ -102,10 +106,7 @@ func TestRecognise(t *testing.T) {
 			_, _ = io.WriteString(c, framed(string(refused(question))))
 		}), plain("dns")},
 	} {
-		t.Run(s.name+" "+s.want.App, func(t *testing.T) {
-			t.Parallel()
-			recognise(t, s.name, s.at, "tcp", patience, s.want)
-		})
+		all.Go(func() { recognise(t, s.name, s.at, "tcp", patience, s.want) })
 	}
 	for _, s := range []server{
 		{"PowerDNS", udpServer(t, dnsReply(split)), Endpoint{App: "dns"}},
@@ -113,10 +114,7 @@ func TestRecognise(t *testing.T) {
 		{"says something", udpServer(t, func([]byte) []byte { return []byte("what?") }), plain("udp")},
 		{"throws back", udpServer(t, func(b []byte) []byte { return b }), plain("udp")},
 	} {
-		t.Run(s.name+" udp", func(t *testing.T) {
-			t.Parallel()
-			recognise(t, s.name, s.at, "udp", patience, s.want)
-		})
+		all.Go(func() { recognise(t, s.name, s.at, "udp", patience, s.want) })
 	}
 	recognise(t, "accepts and says nothing", tcpServer(t, waits), "tcp", impatience, plain("tcp"))
 	recognise(t, "silence", udpServer(t, func([]byte) []byte { return nil }), "udp", impatience, plain("udp"))

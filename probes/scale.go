@@ -141,17 +141,12 @@ func InternalRange(p Published) Judgement {
 		switch {
 		case p.Clients[i].Network != "segment" && len(all) < enoughOutside:
 			return invalid(m, nil, "%s was not asked", at)
-		case p.Clients[i].Network == "segment" && len(answered(all))+len(plainlyAnswered(all)) < enoughInside:
+		case p.Clients[i].Network == "segment" && len(replied(all)) < enoughInside:
 			return invalid(m, all, "%s was not answered either: what is silent for everybody shows nothing", at)
 		}
 	}
 	reason := fmt.Sprintf("%d question(s) of %d clients outside met silence (%s) at ports that answer on the segment", total(silence), outside, counted(silence))
 	return pass(p.Exchanges, m, "%s", reason)
-}
-
-// plainlyAnswered are those that got an answer which is not the agent's.
-func plainlyAnswered(all []Exchange) []Exchange {
-	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome != Answered || x.Answer != nil })
 }
 
 func total(m map[string]int) (n int) {

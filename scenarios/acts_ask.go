@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -232,12 +233,22 @@ func (s *scenarioRun) askDatabase(ctx context.Context, doors []probes.Door) erro
 	}
 	rows := 0
 	for i := range 2 * len(s.o.running(svc.Name)) {
-		v := s.browser(s.clients[i%len(s.clients)], "database").Visit(ctx, doors[i%len(doors)], whoami.DatabasePath, 2*exchangeTimeout)
-		s.o.Database = append(s.o.Database, v)
-		if v.Answer == nil || v.Answer.DB == nil || v.Answer.DB.Err != "" {
-			return fmt.Errorf("%s did not get to its database: %s %s %+v", svc.Name, v.Outcome, v.Err, v.Answer)
+		// A database that runs is not yet one that answers.
+		err := swarm.Until(ctx, settleTimeout, svc.Name+": wait for its database", func(ctx context.Context) error {
+			v := s.browser(s.clients[i%len(s.clients)], "database").Visit(ctx, doors[i%len(doors)], whoami.DatabasePath, 2*exchangeTimeout)
+			s.o.Database = append(s.o.Database, v)
+			switch {
+			case v.Answer == nil || v.Answer.DB == nil:
+				return fmt.Errorf("%s through %s: %s %s", v.Client.Name, v.Door.Name, v.Outcome, v.Err)
+			case v.Answer.DB.Err != "":
+				return errors.New(v.Answer.DB.Err)
+			}
+			rows = max(rows, v.Answer.DB.Rows)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		rows = max(rows, v.Answer.DB.Rows)
 	}
 	s.out.Notes = append(s.out.Notes, fmt.Sprintf("%s wrote to its database and read back %d rows, of all its tasks", svc.Name, rows))
 	return nil

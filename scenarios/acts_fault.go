@@ -26,7 +26,7 @@ const (
 	// replaced after 42 to 58 s (FACTS.md); emulation may double that.
 	noticeTimeout  = 90 * time.Second
 	replaceTimeout = 3 * time.Minute
-	rejoinTimeout  = 3 * time.Minute
+	rejoinTimeout  = 5 * time.Minute
 	// fallbackTimeout is what a client waits for one address before it tries the next,
 	// as resolvers do (resolv.conf(5) has 5 s; the figure is only the price of a try).
 	fallbackTimeout = 2 * time.Second
@@ -150,6 +150,8 @@ func (s *scenarioRun) lossOf(ctx context.Context, survivors []string, fault func
 		// One port stands for all: they share a rotation and a fate.
 		for _, e := range byPort(so.Endpoints)[0] {
 			if slices.Contains(survivors, e.Host) {
+				// Whether it answers, not who: the question that costs the server least.
+				e.Plain = e.App == "dns"
 				loss.Endpoints = append(loss.Endpoints, e)
 			}
 		}
@@ -373,7 +375,11 @@ func (s *scenarioRun) heal(ctx context.Context, h provision.Host) error {
 			}
 		}
 	}
-	return s.Site.Swarm.WaitConverged(ctx, s.d.names(), convergeTimeout, nil)
+	if err := s.Site.Swarm.WaitConverged(ctx, s.d.names(), convergeTimeout, nil); err != nil {
+		return err
+	}
+	// Health after the fault: what comes next finds every port answering.
+	return s.settle(ctx)
 }
 
 // fallback cuts the power of a host that does not lead, and has each client ask a
