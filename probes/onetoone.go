@@ -153,7 +153,9 @@ func NotExposed(h Hidden) Judgement {
 	for _, x := range h.Exchanges {
 		switch x.Outcome {
 		case Answered, Connected, Reset, WrongAnswer:
-			against = append(against, x)
+			if !foreign(x) {
+				against = append(against, x)
+			}
 		}
 	}
 	if len(against) > 0 {
@@ -167,14 +169,17 @@ func NotExposed(h Hidden) Judgement {
 			return invalid(measurements, h.Listens, "nothing answers on %s inside the container either: silence outside shows nothing", portOf(e))
 		}
 	}
+	others := 0
 	heard := map[[2]string]bool{}
 	for _, x := range replied(h.Controls) {
 		heard[[2]string{x.Client.Name, x.Endpoint.Host}] = true
 	}
 	for _, x := range h.Exchanges {
-		switch x.Outcome {
-		case Refused:
-		case TimedOut:
+		switch {
+		case x.Outcome == Refused:
+		case foreign(x):
+			others++
+		case x.Outcome == TimedOut:
 			if !heard[[2]string{x.Client.Name, x.Endpoint.Host}] {
 				return invalid(measurements, []Exchange{x}, "silence without a control: %s, and no other port of that host answered this client", describe(x))
 			}
@@ -194,8 +199,17 @@ func NotExposed(h Hidden) Judgement {
 		}
 	}
 	n := outcomes(h.Exchanges)
-	return pass(h.Exchanges, measurements, "the service answers on %s inside its container; outside, on all %d hosts, %d questions were refused and %d got no answer where other ports of the same host answered",
+	reason := fmt.Sprintf("the service answers on %s inside its container; outside, on all %d hosts, %d questions were refused and %d got no answer where other ports of the same host answered",
 		strings.Join(portList(h.Endpoints), ", "), len(h.Hosts), n[string(Refused)], n[string(TimedOut)])
+	if others > 0 {
+		reason += fmt.Sprintf("; %d were answered by another service, which publishes that port", others)
+	}
+	return pass(h.Exchanges, measurements, "%s", reason)
+}
+
+// foreign says whether another service than the one in question answered.
+func foreign(x Exchange) bool {
+	return x.Outcome == Answered && x.Answer != nil && x.Answer.Service != "" && x.Answer.Service != x.Endpoint.Service
 }
 
 func portList(all []Endpoint) []string {

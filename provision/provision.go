@@ -93,6 +93,12 @@ type EdgeNetwork interface {
 	Edge() Host
 }
 
+// PerimeterControl is implemented by clusters whose network has a perimeter.
+type PerimeterControl interface {
+	// OpenPerimeter lets everything in, until the cluster is restored.
+	OpenPerimeter()
+}
+
 // Recorder is implemented by clusters with the Capture capability.
 type Recorder interface {
 	// StartCapture records every port of the site's networks into a pcapng file

@@ -113,6 +113,9 @@ func (s *scenarioRun) settleTasks(ctx context.Context, svc *recipe.Service, endp
 		}
 		return nil
 	})
+	if err != nil && ctx.Err() == nil && len(ids) == replicas {
+		err = nil // they run: what clients see of them is for the claim to judge
+	}
 	return slices.Clone(ids), err
 }
 
@@ -220,6 +223,9 @@ func (s *scenarioRun) taskLoss(ctx context.Context) error {
 			return f, err
 		}
 		f.Effective = time.Now() // the engine has seen the process end
+		if err := s.onFault(ctx); err != nil {
+			return f, err
+		}
 		return f, s.replaced(ctx, svc, &f, func(t swarm.Task) bool { return t.ID == victim.ID && t.State != "running" }, "")
 	})
 }
@@ -307,7 +313,15 @@ func (p *powerCut) cut(ctx context.Context, svc *recipe.Service) (probes.Fault, 
 	}
 	f.Effective = time.Now()
 	p.s.event(reports.Event{Kind: reports.KindLog, Host: p.host.Name(), Message: "its power is cut"})
-	return f, nil
+	return f, p.s.onFault(ctx)
+}
+
+// onFault breaks more than the fault does, if that is what the scenario is for.
+func (s *scenarioRun) onFault(ctx context.Context) error {
+	if m := s.planned.mutation; m != nil && m.onFault != nil {
+		return m.onFault(ctx, s)
+	}
+	return nil
 }
 
 // victim is a host to lose: the leader, or one that does not lead, runs no internal

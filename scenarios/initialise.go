@@ -3,10 +3,15 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"io"
+	"maps"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hiveproof/hiveproof/probes/whoami"
+	"github.com/hiveproof/hiveproof/provision/pull"
 	"github.com/hiveproof/hiveproof/provision/swarm"
 	"github.com/hiveproof/hiveproof/scenarios/recipe"
 )
@@ -17,6 +22,28 @@ var initialisers = map[string]func(*scenarioRun, context.Context, *recipe.Servic
 	"powerdns-init": (*scenarioRun).initPowerDNS,
 	// It brings what Ansible needs to run in a container, and so nothing here.
 	"python-aptk": func(*scenarioRun, context.Context, *recipe.Service) error { return nil },
+}
+
+// pull brings the images that are to run from their registries to the hosts, which
+// reach none themselves.
+func (s *scenarioRun) pull(ctx context.Context) error {
+	dir := s.planned.Scenario.Pull
+	if dir == "" {
+		return nil
+	}
+	for _, image := range slices.Compact(slices.Sorted(maps.Values(s.d.Images))) {
+		if strings.HasPrefix(image, "hiveproof/") {
+			continue // made here, and on the hosts
+		}
+		archive, err := pull.Image(ctx, image, dir)
+		if err != nil {
+			return err
+		}
+		if err := s.Site.Swarm.LoadImage(ctx, func() (io.ReadCloser, error) { return os.Open(archive) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const initTimeout = 2 * time.Minute

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,28 +16,41 @@ type Mutation struct {
 	ID       string
 	Scenario string
 	Text     string   // what is broken
+	Judge    string   // regular expression: the claims to judge by, those that it breaks and some that it does not
 	Fails    []string // the claims that must fail, and no others
-	mutate   func(*Planned)
+
+	mutate  func(*Planned)                            // changes what is deployed
+	after   func(context.Context, *scenarioRun) error // breaks the site once it is deployed
+	onFault func(context.Context, *scenarioRun) error // breaks it when a fault is injected
 }
 
 // Mutations returns every mutation, in the order of their scenarios.
 func Mutations() []Mutation { return slices.Clone(mutations) }
 
-var mutations []Mutation
-
-// mutate applies a mutation, by ID.
-func (p *Planned) mutate(id string) error {
-	i := slices.IndexFunc(mutations, func(m Mutation) bool { return m.ID == id })
+// mutationOf finds the mutation that a selection names, nil if it names none, and
+// has the selection select what it breaks, as far as it leaves that open.
+func mutationOf(sel *Selection) (*Mutation, error) {
+	if sel.Mutation == "" {
+		return nil, nil
+	}
+	i := slices.IndexFunc(mutations, func(m Mutation) bool { return m.ID == sel.Mutation })
 	if i < 0 {
 		var ids []string
 		for _, m := range mutations {
 			ids = append(ids, m.ID)
 		}
-		return &SelectionError{fmt.Sprintf("--mutate %q is no mutation; they are: %s", id, strings.Join(ids, ", "))}
+		return nil, &SelectionError{fmt.Sprintf("--mutate %q is no mutation; they are: %s", sel.Mutation, strings.Join(ids, ", "))}
 	}
-	if m := mutations[i]; m.Scenario != p.Scenario.ID {
-		return &SelectionError{fmt.Sprintf("--mutate %s is for scenario %s: select it with --scenario '^%s$'", id, m.Scenario, m.Scenario)}
+	m := &mutations[i]
+	sel.Scenario = "^" + m.Scenario + "$"
+	if sel.Claim == "" {
+		sel.Claim = m.Judge
 	}
+	return m, nil
+}
+
+// mutate has something else deployed than was promised.
+func (p *Planned) mutate(m *Mutation) {
 	// What is deployed becomes a copy, two levels deep: what mutations change.
 	deployed := *p.Recipe
 	deployed.Services = nil
@@ -54,8 +68,10 @@ func (p *Planned) mutate(id string) error {
 		front := *f
 		p.Scenario.Front = &front
 	}
-	mutations[i].mutate(p)
-	return nil
+	p.mutation = m
+	if m.mutate != nil {
+		m.mutate(p)
+	}
 }
 
 // service is a service of what is deployed.

@@ -271,7 +271,7 @@ func (s *scenarioRun) listensInside(ctx context.Context, tasks []swarm.Task, hid
 			asked[key] = true
 			local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), e.Addr.Port())
 			x := probes.Exchange{Endpoint: e, Outcome: probes.Failed, Start: time.Now()}
-			out, err := s.Site.Swarm.Exec(ctx, t, agentimage.Binary, "probe", "--app", e.App, "--proto", e.Proto, local.String())
+			out, err := s.Site.Swarm.Exec(ctx, t, agentimage.Binary, "probe", "--app", e.App, "--proto", e.Proto, fmt.Sprintf("--plain=%v", e.Plain), local.String())
 			if jsonErr := json.Unmarshal(out, &x); jsonErr != nil && err == nil {
 				err = jsonErr
 			}

@@ -27,6 +27,9 @@ type Selection struct {
 	// Images are tags that run instead of others in every selected scenario, before the scenario's own
 	// and its Workload are looked at: they win.
 	Images recipe.TagMapping `json:",omitempty"`
+	// Pull has the images that definitions name run as they are, pulled through this
+	// directory; empty pulls nothing.
+	Pull string `json:",omitempty"`
 	// Mutation breaks the scenario that it is of on purpose: see Mutations.
 	Mutation string `json:",omitempty"`
 	// Shuffle is the seed of a random order of the scenarios; 0 keeps the registry's.
@@ -51,6 +54,8 @@ type Planned struct {
 	Recipe   *recipe.Recipe // what is promised
 	Deployed *recipe.Recipe // what is deployed: the same, but for a mutation
 	Claims   []Instance
+
+	mutation *Mutation // nil for none
 }
 
 // Instance is a claim about one service of a scenario.
@@ -68,6 +73,10 @@ type Instance struct {
 func NewPlan(sel Selection, site Facts) (*Plan, error) {
 	if sel.Scenario == "all" {
 		sel.Scenario = ""
+	}
+	mutation, err := mutationOf(&sel)
+	if err != nil {
+		return nil, err
 	}
 	scenarioRE, err := compile("--scenario", sel.Scenario)
 	if err != nil {
@@ -92,6 +101,9 @@ func NewPlan(sel Selection, site Facts) (*Plan, error) {
 		}
 		matched++
 		s.Images = s.Images.With(sel.Images)
+		if sel.Pull != "" {
+			s.Workload, s.Pull = Image, sel.Pull
+		}
 		r, err := s.load()
 		if err != nil {
 			return nil, err
@@ -109,10 +121,8 @@ func NewPlan(sel Selection, site Facts) (*Plan, error) {
 			}
 		}
 		planned.Claims = append(planned.Claims, s.controls(r, site, sel.Controls)...)
-		if sel.Mutation != "" {
-			if err := planned.mutate(sel.Mutation); err != nil {
-				return nil, err
-			}
+		if mutation != nil {
+			planned.mutate(mutation)
 		}
 		if len(planned.Claims) > 0 {
 			p.Scenarios = append(p.Scenarios, planned)
@@ -213,6 +223,10 @@ func (c Claim) instance(s Scenario, service string, place Place, site Facts, par
 		in.Skip = "needs " + string(lack)
 	case s.Workload == Image && slices.Contains(needs, needsAgent):
 		in.Skip = "needs " + string(needsAgent)
+	case s.Workload != StandIns && slices.Contains(c.acts, actViews):
+		in.Skip = "needs the real server with the probes' zone, which only the guide's scenarios have"
+	case len(s.Files) > 0 && slices.Contains(c.acts, actReload):
+		in.Skip = "the load balancer's files are the scenario's own: how they would be changed is not known"
 	default:
 		if faults := s.forbids(c); len(faults) > 0 {
 			in.Skip = "the scenario allows no " + strings.Join(faults, " and no ")

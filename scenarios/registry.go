@@ -25,6 +25,9 @@ type Scenario struct {
 	Vars     map[string]string `json:",omitempty"` // what templates look up
 	Stage    string            `json:",omitempty"` // leaves out what is not available on it
 	Workload Workload          `json:",omitempty"`
+	// Pull is the directory through which images are pulled from their registries;
+	// empty if they are on the hosts already.
+	Pull string `json:",omitempty"`
 	// Images maps tags of the definitions to those that run instead, before Workload
 	// is looked at (hive-builder's tag-mapping.json).
 	Images recipe.TagMapping `json:",omitempty"`

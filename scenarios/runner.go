@@ -182,9 +182,17 @@ func (s *scenarioRun) observe(ctx context.Context, acts []act) (err error) {
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"prepare", s.prepare}, {"deploy", s.deploy}, {"initialise", s.initialise}, {"settle", s.settle}, {"look", s.look}} {
+	}{{"pull", s.pull}, {"prepare", s.prepare}, {"deploy", s.deploy}, {"initialise", s.initialise}, {"recognise", s.recognise}, {"settle", s.settle}, {"look", s.look}} {
 		if err := s.phase(step.name, func() error { return step.do(ctx) }); err != nil {
 			return err
+		}
+	}
+	if m := s.planned.mutation; m != nil {
+		s.out.Notes = append(s.out.Notes, fmt.Sprintf("broken on purpose (%s): %s", m.ID, m.Text))
+		if m.after != nil {
+			if err := m.after(ctx, s); err != nil {
+				return err
+			}
 		}
 	}
 	for i, a := range acts {

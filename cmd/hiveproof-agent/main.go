@@ -81,6 +81,7 @@ func probe(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("probe", flag.ContinueOnError)
 	app := flags.String("app", "echo", "echo, dns, http, https, mysql, tcp or udp")
 	proto := flags.String("proto", "tcp", "tcp or udp")
+	plain := flags.Bool("plain", false, "any answer in the protocol counts")
 	timeout := flags.Duration("timeout", 5*time.Second, "of the exchange")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -91,7 +92,7 @@ func probe(ctx context.Context, args []string) error {
 	}
 	x := probes.Exchange1(ctx, probes.Ask{
 		Client:   probes.Client{Name: "local"},
-		Endpoint: probes.Endpoint{Addr: to, Proto: *proto, App: *app},
+		Endpoint: probes.Endpoint{Addr: to, Proto: *proto, App: *app, Plain: *plain},
 		Dialer:   new(net.Dialer),
 	}, *timeout)
 	if err := json.NewEncoder(os.Stdout).Encode(x); err != nil {

@@ -21,7 +21,7 @@ import (
 type ownFlags struct {
 	services, files             []string
 	vars, stage, workload, tags string
-	force                       bool
+	force, pull                 bool
 }
 
 func (f *ownFlags) register(cmd *cobra.Command) {
@@ -33,6 +33,7 @@ func (f *ownFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.workload, "workload", string(scenarios.Agent), "with --services: what runs in each service's place: the agent, or the image that it names")
 	flags.StringVar(&f.tags, "tag-mapping", "", "JSON file with the image tags that run instead of others (hive-builder's tag-mapping.json)")
 	flags.BoolVar(&f.force, "force", false, "deploy one's own definitions although lint finds errors in them")
+	flags.BoolVar(&f.pull, "pull", false, "run the images that the definitions name, pulled from their registries to this machine and loaded onto the hosts")
 	for flag, extensions := range map[string][]string{"scenario-file": {"yml", "yaml"}, "vars": {"yml", "yaml"}, "tag-mapping": {"json"}} {
 		_ = cmd.MarkFlagFilename(flag, extensions...)
 	}

@@ -59,7 +59,7 @@ guide's. They are linted first, and errors end the run before anything is starte
 	flags.StringVar(&f.selection.Scenario, "scenario", "", "run the scenarios whose ID matches this regular expression; all is every one")
 	flags.StringVar(&f.selection.Claim, "claim", "", "judge by the claims whose ID matches this regular expression")
 	flags.StringSliceVar(&f.selection.Controls, "control", nil, "judge by this claim although it does not apply (a negative control, expected to fail)")
-	flags.StringVar(&f.selection.Mutation, "mutate", "", "break the scenario on purpose (see docs/controls.md): the named claims must fail")
+	flags.StringVar(&f.selection.Mutation, "mutate", "", "break the scenario that this mutation is of on purpose and judge by what it breaks, which must fail (docs/controls.md)")
 	f.own.register(cmd)
 	flags.Uint64Var(&f.selection.Shuffle, "shuffle", 0, "run the scenarios in the random order of this seed")
 	flags.BoolVar(&f.noRestore, "no-restore", false, "do not restore the cluster before each scenario: remove the services of the one before")
@@ -133,6 +133,13 @@ func (f *runFlags) run(ctx context.Context, g *globals) error {
 	}
 	if err := f.own.selectInto(&f.selection, top, findings); err != nil {
 		return err
+	}
+	if f.own.pull {
+		cache, err := g.cache()
+		if err != nil {
+			return err
+		}
+		f.selection.Pull = filepath.Join(cache, "pulled")
 	}
 	plan, err := scenarios.NewPlan(f.selection, scenarios.FactsOf(top))
 	if err != nil {

@@ -77,10 +77,11 @@ type Cluster struct {
 }
 
 var (
-	_ provision.Cluster       = (*Cluster)(nil)
-	_ provision.ClientNetwork = (*Cluster)(nil)
-	_ provision.Recorder      = (*Cluster)(nil)
-	_ provision.EdgeNetwork   = (*Cluster)(nil)
+	_ provision.Cluster          = (*Cluster)(nil)
+	_ provision.ClientNetwork    = (*Cluster)(nil)
+	_ provision.Recorder         = (*Cluster)(nil)
+	_ provision.EdgeNetwork      = (*Cluster)(nil)
+	_ provision.PerimeterControl = (*Cluster)(nil)
 )
 
 // BootError says that a host did not come up, with the end of its console.
@@ -236,6 +237,13 @@ func (c *Cluster) closePerimeter() {
 	}
 	for _, sw := range c.outside {
 		c.router.Port(sw).SetFilter(fabric.ToDevice, fabric.Perimeter(c.cfg.Topology.Site, firstInternalPort))
+	}
+}
+
+// OpenPerimeter lets everything in from outside, until the cluster is restored.
+func (c *Cluster) OpenPerimeter() {
+	for _, sw := range c.outside {
+		c.router.Port(sw).SetFilter(fabric.ToDevice, nil)
 	}
 }
 

@@ -3,11 +3,19 @@ package swarm
 import (
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/jsonmessage"
+	"github.com/hashicorp/go-multierror"
 )
 
 // Scale sets the number of a replicated service's replicas.
@@ -91,6 +99,56 @@ func (s *Swarm) VirtualIPs(ctx context.Context, service string) ([]netip.Addr, e
 		all = append(all, prefix.Addr())
 	}
 	return all, nil
+}
+
+// ExposedPorts are the ports that an image says it listens on, such as "80/tcp", as
+// the first host that has it knows them; none if no host has it.
+func (s *Swarm) ExposedPorts(ctx context.Context, image string) ([]string, error) {
+	for _, n := range s.nodes {
+		inspected, err := n.Engine.ImageInspect(ctx, image)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: inspect image %s: %w", n.Name(), image, err)
+		}
+		if inspected.Config == nil {
+			return nil, nil
+		}
+		return slices.Sorted(maps.Keys(inspected.Config.ExposedPorts)), nil
+	}
+	return nil, nil
+}
+
+// LoadImage loads an archive, in docker-load format, into the engines of all hosts
+// at once. open is called for each of them.
+func (s *Swarm) LoadImage(ctx context.Context, open func() (io.ReadCloser, error)) error {
+	errs := make([]error, len(s.nodes))
+	var wg sync.WaitGroup
+	for i, n := range s.nodes {
+		wg.Go(func() {
+			if err := n.load(ctx, open); err != nil {
+				errs[i] = fmt.Errorf("%s: load an image: %w", n.Name(), err)
+			}
+		})
+	}
+	wg.Wait()
+	return multierror.Append(nil, errs...).ErrorOrNil()
+}
+
+func (n *Node) load(ctx context.Context, open func() (io.ReadCloser, error)) error {
+	archive, err := open()
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	response, err := n.Engine.ImageLoad(ctx, archive, client.ImageLoadWithQuiet(true))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	// The engine says what went wrong in the stream, under a status of success.
+	return jsonmessage.DisplayJSONMessagesStream(response.Body, io.Discard, 0, false, nil)
 }
 
 // BridgeAddress is an address on a host's docker_gwbridge, by which containers
