@@ -183,7 +183,7 @@ func TestSnapshotTrouble(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(cache, "snapshots")); err != nil {
 			t.Fatal(err)
 		}
-		run := append([]string{"run", "--scenario", "global", "--output", p.output}, args[2:6]...) // cache and topology
+		run := append([]string{"run", "--scenario", "^stateless-global$", "--output", p.output}, args[2:6]...) // cache and topology
 		fullDisk(t, p, filepath.Join(cache, "snapshots"), run)
 	})
 }

@@ -168,7 +168,7 @@ func (s Scenario) derive(r *recipe.Recipe, site Facts) ([]Instance, error) {
 			}
 			params, named := s.named(c.ID, svc.Name)
 			if named || len(s.Claims) == 0 {
-				out = append(out, c.instance(s, svc.Name, place, site, params))
+				out = append(out, c.instance(s, svc.Name, site, params))
 			}
 		}
 	}
@@ -198,7 +198,7 @@ func (s Scenario) controls(r *recipe.Recipe, site Facts, ids []string) []Instanc
 		place := placeOf(s, svc, site.Hosts)
 		for _, c := range claims {
 			if slices.Contains(ids, c.ID) && !c.Applies(place) && c.judgeable != nil && c.judgeable(place) {
-				in := c.instance(s, svc.Name, place, site, nil)
+				in := c.instance(s, svc.Name, site, nil)
 				in.Control = true
 				out = append(out, in)
 			}
@@ -207,16 +207,16 @@ func (s Scenario) controls(r *recipe.Recipe, site Facts, ids []string) []Instanc
 	return out
 }
 
-// instance is the claim about one service, with its default parameters.
-func (c Claim) instance(s Scenario, service string, place Place, site Facts, params map[string]string) Instance {
+// instance is the claim about one service, with its default parameters but for those given.
+func (c Claim) instance(s Scenario, service string, site Facts, params map[string]string) Instance {
 	in := Instance{Claim: c, Service: service, Params: map[string]string{}}
 	for _, p := range c.Params {
 		in.Params[p.Name] = p.Default
 	}
 	maps.Copy(in.Params, params)
 	needs := slices.Clone(c.needs)
-	if place.Behind != nil && place.Behind.Kind == External && slices.Contains(c.acts, actVisit) {
-		needs = append(needs, needsEdge)
+	if s.Front != nil && s.Front.Kind == External {
+		needs = append(needs, needsEdge) // the scenario is nothing without it
 	}
 	switch lack := site.lacks(needs); {
 	case lack != "":

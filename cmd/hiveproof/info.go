@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/hiveproof/hiveproof/provision/image"
 	"github.com/hiveproof/hiveproof/provision/lab"
+	"github.com/hiveproof/hiveproof/provision/software"
 	"github.com/hiveproof/hiveproof/provision/topology"
 	"github.com/hiveproof/hiveproof/reports"
 	"github.com/hiveproof/hiveproof/scenarios"
@@ -141,7 +142,7 @@ func openImages(g *globals) (*image.Store, error) {
 
 func newImageListCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the images in the cache", Args: arguments(cobra.NoArgs),
+		Use: "list", Short: "List the images in the cache, and what stands for the images of the guide", Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			store, err := openImages(g)
 			if err != nil {
@@ -153,13 +154,33 @@ func newImageListCommand(g *globals) *cobra.Command {
 			}
 			table := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(table, "IMAGE\tRELEASE\tBUILT\tIN\tON DISK\tHOLDS")
+			newest := map[string]string{} // what the newest software layer holds
 			for _, m := range all {
 				holds := "base system"
-				if m.Kind == "node" {
+				switch m.Kind {
+				case "node":
 					holds = fmt.Sprintf("docker %s, kernel %s, drbd-utils %s", m.Content["docker.io"], m.Content["kernel"], m.Content["drbd-utils"])
+				case "software":
+					newest = m.Software
+					holds = "container images of"
+					for _, i := range software.Images() {
+						holds += " " + i.Package + " " + m.Software[i.Package]
+					}
 				}
 				fmt.Fprintf(table, "%s-%s\t%s\t%s\t%.0fs\t%s\t%s\n", m.Kind, m.Key, m.Release,
 					m.Created.Local().Format("2006-01-02 15:04"), m.BuildS, units.BytesSize(float64(m.BytesOnDisk)), holds)
+			}
+			fmt.Fprintln(table, "\t\t\t\t\t")
+			if err := table.Flush(); err != nil {
+				return err
+			}
+			fmt.Fprintln(table, "IN THE GUIDE\tRUNS AS\tWHICH IS")
+			for _, s := range scenarios.StandInImages() {
+				what := "hiveproof's agent"
+				if s.Package != "" {
+					what = strings.TrimSpace("Debian's " + s.Package + " " + newest[s.Package])
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\n", s.Image, s.RunsAs, what)
 			}
 			return table.Flush()
 		},

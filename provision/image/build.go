@@ -258,6 +258,9 @@ func buildSoftware(ctx context.Context, spec Spec, dir, archive string, m *Manif
 	if err := bootstrap(ctx, spec, dir, software.Packages, hook, tar, progress, "--skip=output/dev"); err != nil {
 		return err
 	}
+	if m.Software, err = software.Versions(tar); err != nil {
+		return err
+	}
 	progress("making the software's images")
 	if err := software.Write(tar, archive); err != nil {
 		return err

@@ -46,6 +46,8 @@ type Manifest struct {
 	Created     time.Time         `json:"created"`
 	BuildS      float64           `json:"build_s"`
 	Content     map[string]string `json:"content,omitempty"` // component -> version, of the node layer
+	// Software are the versions of the packages in the software layer\'s container images.
+	Software map[string]string `json:"software,omitempty"`
 	// BytesOnDisk is what the layer occupies; computed when it is listed.
 	BytesOnDisk int64 `json:"-"`
 }

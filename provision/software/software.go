@@ -5,6 +5,8 @@
 package software
 
 import (
+	"archive/tar"
+	"bufio"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -13,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -91,6 +94,42 @@ func WriteFiles(dir string) (hook string, err error) {
 		}
 	}
 	return filepath.Join(dir, "customize.sh"), nil
+}
+
+// versionsFile is where the hook writes the packages' versions.
+const versionsFile = "usr/lib/hiveproof/versions"
+
+// Versions reads the packages' versions, by name, out of a root file system's tar.
+func Versions(rootTar string) (map[string]string, error) {
+	fail := func(err error) (map[string]string, error) {
+		return nil, fmt.Errorf("read the software's versions: %w", err)
+	}
+	file, err := os.Open(rootTar)
+	if err != nil {
+		return fail(err)
+	}
+	defer file.Close()
+	entries := tar.NewReader(file)
+	for {
+		h, err := entries.Next()
+		if err != nil {
+			return fail(fmt.Errorf("%s: %w", versionsFile, err))
+		}
+		if strings.TrimPrefix(h.Name, "./") != versionsFile {
+			continue
+		}
+		versions := map[string]string{}
+		lines := bufio.NewScanner(entries)
+		for lines.Scan() {
+			if name, version, ok := strings.Cut(lines.Text(), " "); ok {
+				versions[name] = version
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return fail(err)
+		}
+		return versions, nil
+	}
 }
 
 // Write makes the docker-load archive of a root file system's tar.

@@ -12,6 +12,8 @@ install -m 0644 "$here/mariadb.cnf" "$root/etc/mysql/mariadb.conf.d/99-hiveproof
 # What hive-builder's build roles put into the database's image, by role.
 install -D -m 0644 "$root/usr/share/pdns-backend-mysql/schema/schema.mysql.sql" "$root/usr/lib/hiveproof/roles/powerdns-initdb.sql"
 
+chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' mariadb-server nginx-light pdns-server > "$root/usr/lib/hiveproof/versions"
+
 # An empty database, small enough to be copied into a volume at its first start.
 rm -rf "$root"/var/lib/mysql/*
 chroot "$root" mariadb-install-db --user=mysql --skip-test-db --cross-bootstrap >/dev/null
