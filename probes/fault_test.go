@@ -190,6 +190,11 @@ func TestSurvivesLoss(t *testing.T) {
 			t.Errorf("outage of %s: %v s, want %v", what, outages[what], want)
 		}
 	}
+	unhealed := loss(brief)
+	unhealed.Fault.Healed, unhealed.Fault.HealProblem = time.Time{}, "hive1 did not come back"
+	if j := SurvivesLoss(unhealed, 0); j.Measurements["heal_problem"] != "hive1 did not come back" || j.Measurements["healed_s"] != nil {
+		t.Errorf("not healed, and measured %v", j.Measurements)
+	}
 	for what, want := range map[string]any{"questions": 1000, "lost": 40, "noticed_s": 15.2, "replaced_s": 21.0, "led": false} {
 		if m[what] != want {
 			t.Errorf("%s: %v, want %v", what, m[what], want)

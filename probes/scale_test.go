@@ -96,6 +96,16 @@ func TestScales(t *testing.T) {
 		{"one host was not asked afterwards", drop(shrunk, func(x Exchange) bool { return x.Endpoint.Host == "hive2" }), reports.Invalid, "hive2"},
 		{"one client did not ask afterwards", drop(shrunk, func(x Exchange) bool { return x.Client.Name == "segment" }), reports.Invalid, "segment"},
 		{"too few exchanges", edit(func(s *Scaling) { s.Shrunk.Exchanges = s.Shrunk.Exchanges[:36] }), reports.Invalid, "fewer than 3 exchanges"},
+		{"too few answers of a port", edit(func(s *Scaling) {
+			for _, p := range []*ScalePhase{&s.Before, &s.Grown, &s.Shrunk} {
+				n := map[cell]int{}
+				p.Exchanges = without(Published{Exchanges: p.Exchanges}, func(x Exchange) bool {
+					n[cellOf(x)]++
+					return x.Client.Name != "segment" || n[cellOf(x)] > 3
+				}).Exchanges
+			}
+		}), reports.Invalid, "there were 9 answers on 53/tcp, 10 are needed"},
+		{"nobody ever asked", edit(func(s *Scaling) { s.Before.Exchanges, s.Grown.Exchanges, s.Shrunk.Exchanges = nil, nil, nil }), reports.Invalid, "nothing was asked"},
 		{"nobody asked afterwards", edit(func(s *Scaling) { s.Shrunk.Exchanges = nil }), reports.Invalid, "with fewer again"},
 		{"the server is not the agent", each(shrunk, func(_ int, x *Exchange) { x.Answer = nil }), reports.Invalid, "needs the agent's answers"},
 		{"nothing", Scales(Scaling{}), reports.Invalid, "before 0 of 0 tasks ran"},
