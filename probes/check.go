@@ -112,6 +112,11 @@ func answered(all []Exchange) []Exchange {
 	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome != Answered || x.Answer == nil })
 }
 
+// replied are those exchanges that got any answer: not every server is the agent.
+func replied(all []Exchange) []Exchange {
+	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome != Answered })
+}
+
 // untrusted are exchanges that say nothing about the site.
 func untrusted(all []Exchange) []Exchange {
 	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome != Aborted && x.Outcome != Failed })

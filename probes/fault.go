@@ -168,6 +168,20 @@ func SurvivesLoss(l Loss, limit time.Duration) Judgement {
 	return pass(replied(l.Exchanges), m, "%s", reason)
 }
 
+func unansweredAfter(all []Exchange, at time.Time) []Exchange {
+	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome == Answered || x.Start.Before(at) })
+}
+
+func hostsOf(endpoints []Endpoint) []string {
+	var hosts []string
+	for _, e := range endpoints {
+		if !slices.Contains(hosts, e.Host) {
+			hosts = append(hosts, e.Host)
+		}
+	}
+	return hosts
+}
+
 // earliest is when the first question was put.
 func earliest(all []Exchange) time.Time {
 	return slices.MinFunc(all, func(a, b Exchange) int { return a.Start.Compare(b.Start) }).Start
@@ -185,25 +199,6 @@ func rate(all []Exchange, from, to time.Time) float64 {
 		return 0
 	}
 	return math.Floor(10*float64(n)/to.Sub(from).Seconds()) / 10
-}
-
-// replied are those exchanges that got an answer, the agent's or another server's.
-func replied(all []Exchange) []Exchange {
-	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome != Answered })
-}
-
-func unansweredAfter(all []Exchange, at time.Time) []Exchange {
-	return slices.DeleteFunc(slices.Clone(all), func(x Exchange) bool { return x.Outcome == Answered || x.Start.Before(at) })
-}
-
-func hostsOf(endpoints []Endpoint) []string {
-	var hosts []string
-	for _, e := range endpoints {
-		if !slices.Contains(hosts, e.Host) {
-			hosts = append(hosts, e.Host)
-		}
-	}
-	return hosts
 }
 
 // FallsBack checks one-to-one/fallback: a client that asks the lost host first is

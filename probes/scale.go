@@ -211,7 +211,8 @@ func InternalRange(p Published) Judgement {
 			return invalid(m, all, "%s was not answered either: what is silent for everybody shows nothing", at)
 		}
 	}
-	return pass(p.Exchanges, m, "%d questions of %d clients outside got no answer (%s) from ports that answer on the segment", total(ends), outside, counted(ends))
+	reason := fmt.Sprintf("%d questions of %d clients outside got no answer (%s) from ports that answer on the segment", total(ends), outside, counted(ends))
+	return pass(p.Exchanges, m, "%s", reason)
 }
 
 func total(m map[string]int) (n int) {
