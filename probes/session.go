@@ -109,8 +109,8 @@ func sessionMeasurements(all []Visit, sessions []session, tasks []string) map[st
 	return map[string]any{"visits": len(all), "replicas": len(tasks), "visits_by_session_and_task": by}
 }
 
-// foreign says that a server answered which does not say who it is; empty if none did.
-func foreign(all []Visit) string {
+// notTheAgent says that a server answered which does not say who it is; empty if none did.
+func notTheAgent(all []Visit) string {
 	for _, v := range all {
 		if v.Outcome == Answered && v.Answer == nil {
 			return fmt.Sprintf("this needs the agent's answers, and what answered %s through %s is not the agent", v.Client.Name, v.Door.Name)
@@ -136,7 +136,7 @@ func sessionDoubt(all []Visit, tasks []string) string {
 			return fmt.Sprintf("task %s does not count the visits of a session", shortTask(v.Answer.Task))
 		}
 	}
-	return foreign(all)
+	return notTheAgent(all)
 }
 
 // fewSessions says why there are too few visits to judge sessions by; empty if there are enough.
@@ -292,7 +292,7 @@ func balancerDoubt(all []Visit) string {
 			return fmt.Sprintf("the address of client %s is not known", v.Client.Name)
 		}
 	}
-	return foreign(all)
+	return notTheAgent(all)
 }
 
 // unmade says how many visits say nothing about the site, with one of them; empty if none.
