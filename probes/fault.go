@@ -2,6 +2,7 @@ package probes
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -104,55 +105,60 @@ func SurvivesLoss(l Loss, limit time.Duration) Judgement {
 	}
 	pairs := grid(l.Exchanges)
 	byClient := map[string][]Exchange{}
-	first := l.Exchanges[0].Start
+	asked, lost := 0, 0 // since the fault
 	for _, x := range l.Exchanges {
 		byClient[x.Client.Name] = append(byClient[x.Client.Name], x)
-		if x.Start.Before(first) {
-			first = x.Start
+		if x.Start.Before(f.Injected) {
+			continue
 		}
-	}
-	lost, outages, rates := 0, map[string]float64{}, map[string]float64{}
-	for _, x := range l.Exchanges {
-		if x.Outcome != Answered && x.Start.After(f.Injected) {
+		asked++
+		if x.Outcome != Answered {
 			lost++
 		}
 	}
-	m["questions"], m["lost"], m["outage_s"], m["rate_per_client"] = len(l.Exchanges), lost, outages, rates
+	outages, rates := map[string]float64{}, map[string]float64{}
+	m["questions"], m["lost"], m["outage_s"], m["rate_per_client"] = asked, lost, outages, rates
 	for _, c := range l.Clients {
-		rates[c.Name] = float64(int(10*float64(len(byClient[c.Name]))/f.Ended.Sub(first).Seconds())) / 10
+		rates[c.Name] = rate(byClient[c.Name], earliest(l.Exchanges), f.Ended)
 		outages[c.Name] = seconds(Outage(byClient[c.Name], f.Injected, f.Ended))
 	}
 	var worst cell
 	var longest time.Duration
-	for _, at := range wanted(l.Clients, l.Endpoints) {
-		all := pairs[at]
-		outage := Outage(all, f.Injected, f.Ended)
+	cells := wanted(l.Clients, l.Endpoints)
+	for _, at := range cells {
+		outage := Outage(pairs[at], f.Injected, f.Ended)
 		outages[at.Client+" at "+at.Host] = seconds(outage)
 		if worst.Client == "" || outage > longest {
 			worst, longest = at, outage
 		}
-		late := slices.ContainsFunc(all, func(x Exchange) bool { return x.Outcome == Answered && f.Ended.Sub(x.Start) < lastWords })
-		before := slices.ContainsFunc(all, func(x Exchange) bool { return x.Outcome == Answered && x.Start.Before(f.Injected) })
-		switch {
-		case !before:
-			return invalid(m, all, "%s had no answer before the fault either", at)
-		case !late:
-			return fail(unansweredAfter(all, f.Injected), m, "%s; %s did not answer %s any more, to the end %.1f s later", f.what(), at.Host, at.Client, f.Ended.Sub(f.Injected).Seconds())
-		}
+	}
+	if bad := untrusted(l.Exchanges); len(bad) > 0 {
+		return invalid(m, bad, "%d of %d questions could not be put: %s", len(bad), len(l.Exchanges), describe(bad[0]))
 	}
 	for _, c := range l.Clients {
 		if l.Interval > maxPace || rates[c.Name] < minRate {
 			return invalid(m, nil, "%s asked %.1f times a second (one each %s): too seldom to measure an outage", c.Name, rates[c.Name], l.Interval)
 		}
 	}
-	if bad := untrusted(l.Exchanges); len(bad) > 0 {
-		return invalid(m, bad, "%d of %d questions could not be put: %s", len(bad), len(l.Exchanges), describe(bad[0]))
+	last := func(x Exchange) bool { return f.Ended.Sub(x.Start) <= lastWords }
+	for _, at := range cells {
+		switch {
+		case !slices.ContainsFunc(replied(pairs[at]), func(x Exchange) bool { return x.Start.Before(f.Injected) }):
+			return invalid(m, pairs[at], "%s had no answer before the fault either", at)
+		case !slices.ContainsFunc(pairs[at], last):
+			return invalid(m, nil, "%s was not asked in the last %s", at, lastWords)
+		}
+	}
+	for _, at := range cells {
+		if !slices.ContainsFunc(replied(pairs[at]), last) {
+			return fail(unansweredAfter(pairs[at], f.Injected), m, "%s; %s did not answer %s any more, to the end %.1f s later", f.what(), at.Host, at.Client, f.Ended.Sub(f.Injected).Seconds())
+		}
 	}
 	if limit > 0 && longest > limit {
 		return fail(unansweredAfter(pairs[worst], f.Injected), m, "%s; %s was without an answer from %s for %.1f s, more than %s", f.what(), worst.Client, worst.Host, longest.Seconds(), limit)
 	}
 	reason := fmt.Sprintf("%s; %s went on answering: longest outage %.2f s (%s at %s), %d of %d questions lost",
-		f.what(), list(hostsOf(l.Endpoints)), longest.Seconds(), worst.Client, worst.Host, lost, len(l.Exchanges))
+		f.what(), list(hostsOf(l.Endpoints)), longest.Seconds(), worst.Client, worst.Host, lost, asked)
 	if !f.Noticed.IsZero() {
 		reason += fmt.Sprintf("; the swarm noticed after %.1f s", f.Noticed.Sub(f.Injected).Seconds())
 	}
@@ -176,6 +182,25 @@ func hostsOf(endpoints []Endpoint) []string {
 	return hosts
 }
 
+// earliest is when the first question was put.
+func earliest(all []Exchange) time.Time {
+	return slices.MinFunc(all, func(a, b Exchange) int { return a.Start.Compare(b.Start) }).Start
+}
+
+// rate is how many questions a second were put between two times, to a tenth.
+func rate(all []Exchange, from, to time.Time) float64 {
+	n := 0
+	for _, x := range all {
+		if !x.Start.After(to) {
+			n++
+		}
+	}
+	if n == 0 || !to.After(from) {
+		return 0
+	}
+	return math.Floor(10*float64(n)/to.Sub(from).Seconds()) / 10
+}
+
 // FallsBack checks one-to-one/fallback: a client that asks the lost host first is
 // served by another one.
 func FallsBack(f Fallback) Judgement {
@@ -186,15 +211,13 @@ func FallsBack(f Fallback) Judgement {
 	if len(f.Tries) == 0 {
 		return invalid(m, nil, "nothing was asked")
 	}
-	var took []time.Duration
-	var shown []Exchange
-	lostFirst := map[string]bool{}
 	for _, t := range f.Tries {
-		lostFirst[t.Client.Name] = lostFirst[t.Client.Name] || false
 		if len(t.Exchanges) == 0 {
 			return invalid(m, nil, "%s asked nobody", t.Client.Name)
 		}
-		first, last := t.Exchanges[0], t.Exchanges[len(t.Exchanges)-1]
+		if !slices.ContainsFunc(t.Addresses, func(h string) bool { return h != f.Fault.Host }) {
+			return invalid(m, t.Exchanges, "%s has one address only, the lost host's: it has nothing to fall back on", t.Client.Name)
+		}
 		for _, x := range t.Exchanges {
 			if x.Endpoint.Host == f.Fault.Host && x.Outcome == Answered {
 				return invalid(m, []Exchange{x}, "%s still answers: the fault did not take effect", x.Endpoint.Host)
@@ -203,11 +226,17 @@ func FallsBack(f Fallback) Judgement {
 		if bad := untrusted(t.Exchanges); len(bad) > 0 {
 			return invalid(m, bad, "a question could not be put: %s", describe(bad[0]))
 		}
+	}
+	var took []time.Duration
+	var shown []Exchange
+	lostFirst := map[string]bool{}
+	for _, t := range f.Tries {
+		first, last := t.Exchanges[0], t.Exchanges[len(t.Exchanges)-1]
 		if last.Outcome != Answered {
 			return fail(t.Exchanges, m, "%s; %s tried %s, and none answered: %s", f.Fault.what(), t.Client.Name, list(t.Addresses), describe(last))
 		}
+		lostFirst[t.Client.Name] = lostFirst[t.Client.Name] || first.Endpoint.Host == f.Fault.Host
 		if first.Endpoint.Host == f.Fault.Host {
-			lostFirst[t.Client.Name] = true
 			took = append(took, t.Took)
 			shown = append(shown, t.Exchanges...)
 		}

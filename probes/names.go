@@ -20,6 +20,9 @@ func ResolvesToTasks(r Resolution) Judgement {
 	if len(r.Lookups) == 0 || len(r.Tasks) == 0 {
 		return invalid(m, nil, "%d look-up(s) and %d running task(s): there is nothing to compare", len(r.Lookups), len(r.Tasks))
 	}
+	if r.Mode != "dnsrr" && r.Mode != "vip" {
+		return invalid(m, nil, "%s has the endpoint mode %q: it is not known what it should resolve to", r.Service, r.Mode)
+	}
 	if len(want) == 0 {
 		return invalid(m, nil, "the addresses that %s should resolve to are not known", r.Service)
 	}
@@ -69,19 +72,42 @@ func addrs(all []netip.Addr) string {
 	return list(texts)
 }
 
+// minNetworks is how many networks must have asked each host: with fewer there is
+// nobody to tell apart.
+const minNetworks = 2
+
 // viewsTrouble says why views show nothing; empty if they may.
 func viewsTrouble(views []View) string {
-	wants := map[string]bool{}
+	all, byHost := map[string]bool{}, map[string]map[string]bool{}
 	for _, v := range views {
-		if v.Outcome == Aborted || v.Outcome == Failed {
+		switch v.Outcome {
+		case Aborted, Failed:
 			return fmt.Sprintf("%s could not ask %s: %s", v.Client.Name, v.Host, v.Err)
+		case TimedOut: // a datagram may be lost, which says nothing of views
+			return fmt.Sprintf("%s got no answer from %s: %s", v.Client.Name, v.Host, v.Err)
 		}
-		wants[v.Want] = true
+		if byHost[v.Host] == nil {
+			byHost[v.Host] = map[string]bool{}
+		}
+		all[v.Want], byHost[v.Host][v.Want] = true, true
 	}
-	if len(wants) < 2 {
-		return fmt.Sprintf("clients of %d network(s) asked: two are needed", len(wants))
+	if len(all) < minNetworks {
+		return fmt.Sprintf("clients of %d network(s) asked: %d are needed", len(all), minNetworks)
+	}
+	for _, host := range sortedKeys(byHost) {
+		if len(byHost[host]) < minNetworks {
+			return fmt.Sprintf("%s was asked by clients of %d network(s): %d are needed", host, len(byHost[host]), minNetworks)
+		}
 	}
 	return ""
+}
+
+// got is a view's answers as text.
+func (v View) got() string {
+	if len(v.Answers) == 0 {
+		return "nothing"
+	}
+	return list(v.Answers)
 }
 
 func viewMeasurements(views []View) map[string]any {
@@ -95,7 +121,7 @@ func viewMeasurements(views []View) map[string]any {
 func viewSamples(all []View, counter bool) []reports.Sample {
 	var samples []reports.Sample
 	for _, v := range all[:min(len(all), maxSamples)] {
-		s := reports.Sample{Client: v.Client.Name + " " + v.Client.Addr.String(), Target: v.Host + " " + v.Name, Outcome: string(v.Outcome), Server: list(v.Answers), Counter: counter}
+		s := reports.Sample{Client: v.Client.Name + " " + v.Client.Addr.String(), Target: v.Host + " " + v.Name, Outcome: string(v.Outcome), Server: v.got(), Counter: counter}
 		if v.Err != "" {
 			s.Server = v.Err
 		}
@@ -111,7 +137,7 @@ func ViewsDiffer(views []View) Judgement {
 	for _, v := range views {
 		if v.Outcome == Answered && !slices.Equal(v.Answers, []string{v.Want}) {
 			return Judgement{reports.Fail, fmt.Sprintf("%s (%s) asked %s for %s and got %s, the answer for its network is %s",
-				v.Client.Name, v.Client.Addr, v.Host, v.Name, list(v.Answers), v.Want), m, viewSamples([]View{v}, true)}
+				v.Client.Name, v.Client.Addr, v.Host, v.Name, v.got(), v.Want), m, viewSamples([]View{v}, true)}
 		}
 	}
 	if why := viewsTrouble(views); why != "" {
@@ -129,20 +155,25 @@ func ViewsDiffer(views []View) Judgement {
 // same answer, for the server cannot tell them apart.
 func ViewsSame(views []View) Judgement {
 	m := viewMeasurements(views)
-	first := map[string]View{}
-	for _, v := range views {
-		if v.Outcome != Answered {
-			continue
-		}
-		other, seen := first[v.Host]
-		if !seen {
-			first[v.Host] = v
-			continue
-		}
-		if !slices.Equal(other.Answers, v.Answers) {
+	hosts := map[string]bool{}
+	var alike []View // of one network, and yet they differ
+	for i, v := range views {
+		hosts[v.Host] = true
+		for _, other := range views[:i] {
+			if other.Host != v.Host || other.Outcome != Answered || v.Outcome != Answered || slices.Equal(other.Answers, v.Answers) {
+				continue
+			}
+			if other.Want == v.Want {
+				alike = []View{other, v}
+				continue
+			}
 			return Judgement{reports.Fail, fmt.Sprintf("on %s the server told clients apart: %s got %s, %s got %s",
-				v.Host, other.Client.Name, list(other.Answers), v.Client.Name, list(v.Answers)), m, viewSamples([]View{other, v}, true)}
+				v.Host, other.Client.Name, other.got(), v.Client.Name, v.got()), m, viewSamples([]View{other, v}, true)}
 		}
+	}
+	if len(alike) > 0 {
+		return Judgement{reports.Invalid, fmt.Sprintf("on %s %s got %s and %s got %s, which are in one network: the answer does not go by the client's",
+			alike[0].Host, alike[0].Client.Name, alike[0].got(), alike[1].Client.Name, alike[1].got()), m, viewSamples(alike, false)}
 	}
 	if why := viewsTrouble(views); why != "" {
 		return Judgement{reports.Invalid, why, m, viewSamples(views, false)}
@@ -152,5 +183,5 @@ func ViewsSame(views []View) Judgement {
 			return Judgement{reports.Invalid, fmt.Sprintf("%s got no answer from %s: %s %s", v.Client.Name, v.Host, v.Outcome, v.Err), m, viewSamples([]View{v}, false)}
 		}
 	}
-	return Judgement{reports.Pass, fmt.Sprintf("on each of %d hosts all clients got the same answer, whatever network they are in", len(first)), m, viewSamples(views, false)}
+	return Judgement{reports.Pass, fmt.Sprintf("on each of %d hosts all clients got the same answer, whatever network they are in", len(hosts)), m, viewSamples(views, false)}
 }

@@ -21,8 +21,11 @@ const (
 
 func visitSample(v Visit, counter bool) reports.Sample {
 	s := reports.Sample{
-		Time: v.Start, Client: v.Client.Name + " " + v.Client.Addr.String(), Target: fmt.Sprintf("%s %s%s", v.Door.Name, v.Door.Addr, v.Path),
+		Time: v.Start, Client: v.Client.Name, Target: fmt.Sprintf("%s %s%s", v.Door.Name, v.Door.Addr, v.Path),
 		Outcome: string(v.Outcome), RTTms: float64(v.RTT.Microseconds()) / 1000, Counter: counter, Server: v.Err,
+	}
+	if v.Client.Addr.IsValid() {
+		s.Client += " " + v.Client.Addr.String()
 	}
 	if v.Answer != nil {
 		s.Server = fmt.Sprintf("%s on %s, request %d of session %s", shortTask(v.Answer.Task), v.Answer.Node, v.Answer.Visits, v.Session)
@@ -106,22 +109,44 @@ func sessionMeasurements(all []Visit, sessions []session, tasks []string) map[st
 	return map[string]any{"visits": len(all), "replicas": len(tasks), "visits_by_session_and_task": by}
 }
 
+// notTheAgent says that a server answered which does not say who it is; empty if none did.
+func notTheAgent(all []Visit) string {
+	for _, v := range all {
+		if v.Outcome == Answered && v.Answer == nil {
+			return fmt.Sprintf("this needs the agent's answers, and what answered %s through %s is not the agent", v.Client.Name, v.Door.Name)
+		}
+	}
+	return ""
+}
+
+// sessionDoubt says why visits cannot be judged at all, not even against the
+// claim; empty if they can.
+func sessionDoubt(all []Visit, tasks []string) string {
+	if len(all) == 0 {
+		return "nobody visited"
+	}
+	if n := len(slices.Compact(slices.Sorted(slices.Values(tasks)))); n < 2 {
+		return fmt.Sprintf("%d task(s) run: a session has nowhere else to go", n)
+	}
+	for _, v := range served(all) {
+		if !slices.Contains(tasks, v.Answer.Task) {
+			return fmt.Sprintf("task %s answered, which is none of the service's running tasks: the site changed while it was observed", shortTask(v.Answer.Task))
+		}
+		if v.Answer.Visits < 1 {
+			return fmt.Sprintf("task %s does not count the visits of a session", shortTask(v.Answer.Task))
+		}
+	}
+	return notTheAgent(all)
+}
+
 // fewSessions says why there are too few visits to judge sessions by; empty if there are enough.
-func fewSessions(all []Visit, sessions []session, tasks []string) string {
-	switch {
-	case len(tasks) < 2:
-		return fmt.Sprintf("%d task(s) run: a session has nowhere else to go", len(tasks))
-	case len(sessions) < minSessions:
+func fewSessions(all []Visit, sessions []session) string {
+	if len(sessions) < minSessions {
 		return fmt.Sprintf("%d session(s) were served, %d are needed", len(sessions), minSessions)
 	}
 	for _, s := range sessions {
 		if len(s.visits) < minVisits {
 			return fmt.Sprintf("session %s has %d answered visits, %d are needed", s.name, len(s.visits), minVisits)
-		}
-		for _, v := range s.visits {
-			if !slices.Contains(tasks, v.Answer.Task) {
-				return fmt.Sprintf("task %s answered, which is none of the service's running tasks: the site changed while it was observed", shortTask(v.Answer.Task))
-			}
 		}
 	}
 	return unserved(all)
@@ -133,9 +158,12 @@ func fewSessions(all []Visit, sessions []session, tasks []string) string {
 func NotSticky(visits []Visit, tasks []string) Judgement {
 	sessions := sessionsOf(visits)
 	m := sessionMeasurements(visits, sessions, tasks)
+	if why := sessionDoubt(visits, tasks); why != "" {
+		return invalidVisits(visits, m, "%s", why)
+	}
 	lost, total := 0, 0
 	for _, s := range sessions {
-		if len(s.tasks()) == 1 && len(s.visits) >= minVisits && len(tasks) > 1 {
+		if len(s.tasks()) == 1 && len(s.visits) >= minVisits {
 			return failVisits(s.visits, m, "session %s stayed with one container for all its %d visits, although %d run", s.name, len(s.visits), len(tasks))
 		}
 		for i, v := range s.visits {
@@ -146,8 +174,15 @@ func NotSticky(visits []Visit, tasks []string) Judgement {
 		}
 	}
 	m["visits_without_memory"] = lost
-	if why := fewSessions(visits, sessions, tasks); why != "" {
+	if why := fewSessions(visits, sessions); why != "" {
 		return invalidVisits(visits, m, "%s", why)
+	}
+	for _, s := range sessions {
+		for _, v := range s.visits {
+			if v.Answer.Session != s.visits[0].Answer.Session {
+				return invalidVisits([]Visit{s.visits[0], v}, m, "session %s did not last: its visitor was given a new one, so nothing could be remembered", s.name)
+			}
+		}
 	}
 	if lost == 0 {
 		return invalidVisits(visits, m, "the sessions met several containers, and yet none had lost their memory: they share it, so this shows nothing")
@@ -161,6 +196,9 @@ func NotSticky(visits []Visit, tasks []string) Judgement {
 func Sticky(visits []Visit, tasks []string) Judgement {
 	sessions := sessionsOf(visits)
 	m := sessionMeasurements(visits, sessions, tasks)
+	if why := sessionDoubt(visits, tasks); why != "" {
+		return invalidVisits(visits, m, "%s", why)
+	}
 	used := map[string]bool{}
 	for _, s := range sessions {
 		for i, v := range s.visits {
@@ -173,14 +211,26 @@ func Sticky(visits []Visit, tasks []string) Judgement {
 				return failVisits([]Visit{before, v}, m, "session %s went from task %s on %s (through %s) to task %s on %s (through %s)", s.name,
 					shortTask(before.Answer.Task), before.Answer.Node, before.Door.Name, shortTask(v.Answer.Task), v.Answer.Node, v.Door.Name)
 			}
-			if v.Answer.Visits != before.Answer.Visits+1 {
+			if v.Answer.Visits <= before.Answer.Visits {
 				return failVisits([]Visit{before, v}, m, "session %s: task %s on %s counted request %d after %d: it does not keep the session",
 					s.name, shortTask(v.Answer.Task), v.Answer.Node, v.Answer.Visits, before.Answer.Visits)
 			}
 		}
 	}
-	if why := fewSessions(visits, sessions, tasks); why != "" {
+	if why := fewSessions(visits, sessions); why != "" {
 		return invalidVisits(visits, m, "%s", why)
+	}
+	// A count that runs ahead is no lost memory, but somebody else's visits are in it.
+	for _, s := range sessions {
+		if first := s.visits[0]; first.Answer.Visits != 1 {
+			return invalidVisits([]Visit{first}, m, "session %s began with request %d: it was known before its first visit", s.name, first.Answer.Visits)
+		}
+		for i, v := range s.visits[1:] {
+			if before := s.visits[i]; v.Answer.Visits > before.Answer.Visits+1 {
+				return invalidVisits([]Visit{before, v}, m, "session %s: task %s on %s counted request %d after %d: it was asked by more than the visitor",
+					s.name, shortTask(v.Answer.Task), v.Answer.Node, v.Answer.Visits, before.Answer.Visits)
+			}
+		}
 	}
 	if len(used) < 2 {
 		return invalidVisits(visits, m, "all %d sessions went to one container: that they stay there was not put to the test", len(sessions))
@@ -227,32 +277,50 @@ func StickyAnyDoor(visits []Visit, doors []Door, tasks []string) Judgement {
 	return j
 }
 
-// minForwarded is how many answered visits of each client a claim about what a
-// load balancer passes on needs.
-const minForwarded = 3
+// minForwarded is how many answered visits of each client through each door a claim
+// about what a load balancer passes on needs: as many as minAnswers of a port.
+const minForwarded = minAnswers
 
-// fewVisits says why there are too few to judge a load balancer by.
-func fewVisits(all []Visit) string {
+// balancerDoubt says why visits cannot be judged at all, not even against the
+// claim; empty if they can.
+func balancerDoubt(all []Visit) string {
 	if len(all) == 0 {
 		return "nobody visited"
 	}
-	byClient, byDoor := map[string]int{}, map[string]int{}
+	for _, v := range served(all) {
+		if !v.Client.Addr.IsValid() {
+			return fmt.Sprintf("the address of client %s is not known", v.Client.Name)
+		}
+	}
+	return notTheAgent(all)
+}
+
+// unmade says how many visits say nothing about the site, with one of them; empty if none.
+func unmade(all []Visit) string {
+	bad := slices.DeleteFunc(slices.Clone(all), func(v Visit) bool { return v.Outcome != Aborted && v.Outcome != Failed })
+	if len(bad) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d visits could not be made: %s through %s: %s %s", len(bad), len(all), bad[0].Client.Name, bad[0].Door.Name, bad[0].Outcome, bad[0].Err)
+}
+
+// fewVisits says why there are too few to judge a load balancer by.
+func fewVisits(all []Visit) string {
+	if why := unmade(all); why != "" {
+		return why
+	}
+	clients, doors, answers := map[string]bool{}, map[string]bool{}, map[[2]string]int{}
 	for _, v := range all {
-		byClient[v.Client.Name] += 0
-		byDoor[v.Door.Name] += 0
-		if v.Outcome == Answered && v.Answer != nil {
-			byClient[v.Client.Name]++
-			byDoor[v.Door.Name]++
-		}
+		clients[v.Client.Name], doors[v.Door.Name] = true, true
 	}
-	for _, c := range sortedKeys(byClient) {
-		if byClient[c] < minForwarded {
-			return fmt.Sprintf("%d answered visit(s) of %s, %d are needed; %s", byClient[c], c, minForwarded, unserved(all))
-		}
+	for _, v := range served(all) {
+		answers[[2]string{v.Client.Name, v.Door.Name}]++
 	}
-	for _, d := range sortedKeys(byDoor) {
-		if byDoor[d] == 0 {
-			return fmt.Sprintf("nobody was served through %s; %s", d, unserved(all))
+	for _, c := range sortedKeys(clients) {
+		for _, d := range sortedKeys(doors) {
+			if n := answers[[2]string{c, d}]; n < minForwarded {
+				return strings.TrimSuffix(fmt.Sprintf("%d answered visit(s) of %s through %s, %d are needed; %s", n, c, d, minForwarded, unserved(all)), "; ")
+			}
 		}
 	}
 	return ""
@@ -262,6 +330,9 @@ func fewVisits(all []Visit) string {
 // is the one that the balancer before the container entered, is the client's. What
 // stands before it a client may have made up.
 func ForwardedFor(visits []Visit) Judgement {
+	if why := balancerDoubt(visits); why != "" {
+		return invalidVisits(visits, map[string]any{"visits": len(visits)}, "%s", why)
+	}
 	var against []Visit
 	protos, seen := map[string]int{}, map[string]int{}
 	for _, v := range served(visits) {
@@ -294,10 +365,16 @@ func lastForwarded(h textproto.MIMEHeader) string {
 // the expected ones and never the client's. guide is a sentence on what the guide
 // says of it, for the reason.
 func SourceIsLB(visits []Visit, expected []Labelled, guide string) Judgement {
+	if why := balancerDoubt(visits); why != "" {
+		return invalidVisits(visits, map[string]any{"visits": len(visits)}, "%s", why)
+	}
 	counts := map[string]int{}
 	var against []Visit
 	for _, v := range served(visits) {
 		source := v.Answer.Source.Addr()
+		if !source.IsValid() {
+			return invalidVisits([]Visit{v}, map[string]any{"visits": len(visits)}, "task %s does not say from which address it was asked", shortTask(v.Answer.Task))
+		}
 		i := slices.IndexFunc(expected, func(l Labelled) bool { return l.Addr == source })
 		if i < 0 || source == v.Client.Addr {
 			against = append(against, v)
@@ -337,17 +414,26 @@ func ReloadInPlace(r Reload) Judgement {
 		return slices.Contains(textproto.MIMEHeader(v.Header).Values(ConfigHeader), r.Marker)
 	}
 	m := map[string]any{"tasks_before": r.TasksBefore, "tasks_after": r.TasksAfter, "marker": r.Marker, "certificate": r.Certificate}
+	if len(r.Before) == 0 || len(r.TasksBefore) == 0 || r.Marker == "" {
+		return invalidVisits(r.Before, m, "nothing was seen before the change")
+	}
+	if why := unmade(append(slices.Clone(r.Before), r.After...)); why != "" {
+		return invalidVisits(r.Before, m, "%s", why)
+	}
 	doors, after := map[string]bool{}, map[string]bool{}
+	secure := false
 	for _, v := range r.Before {
-		if v.Outcome == Answered {
-			doors[v.Door.Name] = true
-		}
-		if marked(v) || r.Certificate != "" && v.Certificate == r.Certificate {
-			return invalidVisits([]Visit{v}, m, "%s served the new configuration before it was made", v.Door.Name)
+		doors[v.Door.Name] = true
+		secure = secure || v.Door.TLS
+		switch {
+		case v.Outcome != Answered:
+			return invalidVisits([]Visit{v}, m, "%s did not answer before the change either: %s %s", v.Door.Name, v.Outcome, v.Err)
+		case marked(v) || r.Certificate != "" && v.Certificate == r.Certificate:
+			return invalidVisits([]Visit{v}, m, "%s served the new configuration or certificate before it was made", v.Door.Name)
 		}
 	}
-	if len(doors) == 0 || len(r.TasksBefore) == 0 || r.Marker == "" {
-		return invalidVisits(r.Before, m, "nothing was seen before the change")
+	if secure && r.Certificate == "" {
+		return invalidVisits(r.Before, m, "which certificate is new is not known")
 	}
 	for _, v := range r.After {
 		switch {
@@ -360,14 +446,19 @@ func ReloadInPlace(r Reload) Judgement {
 		}
 		after[v.Door.Name] = true
 	}
-	before, now := slices.Sorted(slices.Values(r.TasksBefore)), slices.Sorted(slices.Values(r.TasksAfter))
-	if len(r.After) > 0 && !slices.Equal(before, now) {
-		return failVisits(r.After, m, "the service was restarted: its tasks were %s and are %s", list(before), list(now))
-	}
 	for _, d := range sortedKeys(doors) {
 		if !after[d] {
 			return invalidVisits(r.After, m, "%s was not asked after the change", d)
 		}
+	}
+	before, now := slices.Compact(slices.Sorted(slices.Values(r.TasksBefore))), slices.Compact(slices.Sorted(slices.Values(r.TasksAfter)))
+	switch {
+	case len(now) == 0:
+		return invalidVisits(r.After, m, "no task was seen to run after the change, though the doors answer")
+	case !slices.Equal(before, now):
+		return failVisits(r.After, m, "the service was restarted: its tasks were %s and are %s", list(before), list(now))
+	case !secure:
+		return passVisits(r.After, m, "through all %d doors the new configuration was served, by the same %d tasks as before; none speaks TLS, so the certificate was not put to the test", len(after), len(before))
 	}
 	return passVisits(r.After, m, "through all %d doors the new configuration and certificate were served, by the same %d tasks as before", len(after), len(before))
 }
