@@ -22,7 +22,7 @@ func (fakeCluster) Close() error                         { return nil }
 // A site that cannot be made pristine is the lab's fault: every claim is an error
 // with the reason, and each scenario tries anew.
 func TestRestoreFails(t *testing.T) {
-	plan, err := NewPlan(Selection{}, 3)
+	plan, err := NewPlan(Selection{}, site)
 	if err != nil {
 		t.Fatal(err)
 	}

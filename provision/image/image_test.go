@@ -32,6 +32,21 @@ func baseKey(t *testing.T, s Spec) string {
 	return k
 }
 
+func softwareKey(t *testing.T, s Spec) string {
+	t.Helper()
+	k, err := s.SoftwareKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// layersOf are the names of a spec's layers.
+func layersOf(t *testing.T, s Spec) []string {
+	t.Helper()
+	return []string{"base-" + baseKey(t, s), "software-" + softwareKey(t, s), "node-" + key(t, s)}
+}
+
 func TestKey(t *testing.T) {
 	s := testSpec
 	s.Mirror, s.AgentArchive = "https://mirror.example/debian", "/elsewhere/agent.tar"
@@ -40,12 +55,12 @@ func TestKey(t *testing.T) {
 	}
 	s = testSpec
 	s.AgentDigest = "d2"
-	if key(t, s) == key(t, testSpec) || baseKey(t, s) != baseKey(t, testSpec) {
-		t.Error("another agent must give another node layer on the same base")
+	if key(t, s) == key(t, testSpec) || baseKey(t, s) != baseKey(t, testSpec) || softwareKey(t, s) != softwareKey(t, testSpec) {
+		t.Error("another agent must give another node layer on the same software and base")
 	}
 	s = testSpec
 	s.Release = "forky"
-	if key(t, s) == key(t, testSpec) || baseKey(t, s) == baseKey(t, testSpec) {
+	if key(t, s) == key(t, testSpec) || baseKey(t, s) == baseKey(t, testSpec) || softwareKey(t, s) == softwareKey(t, testSpec) {
 		t.Error("another release has the same key")
 	}
 	saved := packages
@@ -92,7 +107,10 @@ func TestCheck(t *testing.T) {
 // like what the real ones make.
 var fakes = map[string]string{
 	"mmdebstrap": `printf 'I: installing packages\nI am not progress\n'
-test -x "${TMPDIR}/guest/customize.sh"
+case " $* " in
+*pdns-server*) test -x "$TMPDIR/files/customize.sh" ;;
+*) test -x "$TMPDIR/guest/customize.sh" ;;
+esac
 tar= previous=
 for last; do tar=$previous; previous=$last; done
 test "$last" = http://deb.debian.org/debian
@@ -101,6 +119,8 @@ echo kernel > "$TMPDIR/t/boot/hiveproof-kernel"
 echo initrd > "$TMPDIR/t/boot/hiveproof-initrd"
 echo debian > "$TMPDIR/t/etc/issue"
 touch "$TMPDIR/t/dev/null"
+mkdir -p "$TMPDIR/t/usr/lib/hiveproof"
+echo 'pdns-server 4.9' > "$TMPDIR/t/usr/lib/hiveproof/versions"
 tar -C "$TMPDIR/t" -cf "$tar" .
 rm -r "$TMPDIR/t"`,
 	"mke2fs": `while [ "$1" != -d ]; do shift; done
@@ -155,8 +175,13 @@ func seal(_ context.Context, in SealInput, progress func(string)) (map[string]st
 			return nil, fmt.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
-	if in.AgentArchive != testSpec.AgentArchive {
-		return nil, fmt.Errorf("archive %s", in.AgentArchive)
+	if in.Helper != (in.Archive == testSpec.AgentArchive) {
+		return nil, fmt.Errorf("archive %s, helper %v", in.Archive, in.Helper)
+	}
+	if !in.Helper {
+		if st, err := os.Stat(in.Archive); err != nil || st.Size() == 0 {
+			return nil, fmt.Errorf("archive %s: %v", in.Archive, err)
+		}
 	}
 	return map[string]string{"docker.io": "26.1.5"}, os.WriteFile(filepath.Join(in.Dir, "console.log"), nil, 0o600)
 }
@@ -222,13 +247,16 @@ func TestEnsure(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if e.IsDir() || e.Name() == "root.tar" {
+			if e.IsDir() || strings.HasSuffix(e.Name(), ".tar") {
 				t.Errorf("%s is left in %s", e.Name(), dir)
 			}
 		}
 	}
-	wantLayers(t, s, "base-"+baseKey(t, testSpec), "node-"+key(t, testSpec))
-	if want := []string{"installing packages", "making the disk", "sealing"}; !slices.Equal(said, want) {
+	wantLayers(t, s, layersOf(t, testSpec)...)
+	if m, err := s.load("software", softwareKey(t, testSpec)); err != nil || m.Software["pdns-server"] != "4.9" {
+		t.Errorf("software layer %+v, %v", m, err)
+	}
+	if want := []string{"installing packages", "making the disk", "installing packages", "making the software's images", "sealing", "sealing"}; !slices.Equal(said, want) {
 		t.Errorf("progress %q, want %q", said, want)
 	}
 	first := calls()
@@ -237,8 +265,11 @@ func TestEnsure(t *testing.T) {
 			t.Errorf("%q lacks %q", first[0], want)
 		}
 	}
-	if last := first[len(first)-1]; !strings.Contains(last, "-b ../base-"+baseKey(t, testSpec)+"/disk.raw ") {
-		t.Errorf("%q: the backing file must be relative", last)
+	for i, want := range map[int]string{2: "-b ../base-" + baseKey(t, testSpec) + "/disk.raw -F raw ", 1: "-b ../software-" + softwareKey(t, testSpec) + "/disk.qcow2 -F qcow2 "} {
+		created := slices.DeleteFunc(slices.Clone(first), func(c string) bool { return !strings.HasPrefix(c, "qemu-img ") })
+		if got := created[len(created)-i]; !strings.Contains(got, want) {
+			t.Errorf("%q lacks %q: backing files are relative", got, want)
+		}
 	}
 
 	found, err := s.Lookup(testSpec)
@@ -317,9 +348,21 @@ func TestFailingSealerKeepsTheBase(t *testing.T) {
 	}
 	wantLayers(t, s, "base-"+baseKey(t, testSpec))
 	before := len(calls())
+	_, err = s.Ensure(t.Context(), testSpec, func(ctx context.Context, in SealInput, progress func(string)) (map[string]string, error) {
+		if in.Helper {
+			return nil, broken
+		}
+		return seal(ctx, in, progress)
+	}, func(string) {})
+	more := slices.DeleteFunc(calls()[before:], func(c string) bool { return strings.HasPrefix(c, "unshare ") }) // only root has it
+	if !errors.Is(err, broken) || len(more) != 3 || !strings.Contains(more[0], "pdns-server") {
+		t.Errorf("second try: %q, %v, want the base kept", more, err)
+	}
+	wantLayers(t, s, layersOf(t, testSpec)[:2]...)
+	before = len(calls())
 	ensure(t, s, testSpec)
 	if more := calls()[before:]; len(more) != 1 || !strings.HasPrefix(more[0], "qemu-img ") {
-		t.Errorf("second try: %q, want the base kept", more)
+		t.Errorf("third try: %q, want the base and the software kept", more)
 	}
 }
 
@@ -339,7 +382,7 @@ func TestKilledBuildIsTidiedByTheNext(t *testing.T) {
 		t.Errorf("an unfinished build is listed: %v, %v", all, err)
 	}
 	ensure(t, s, testSpec)
-	wantLayers(t, s, "base-"+baseKey(t, testSpec), "node-"+key(t, testSpec))
+	wantLayers(t, s, layersOf(t, testSpec)...)
 }
 
 func TestMissingProgram(t *testing.T) {
@@ -386,11 +429,11 @@ func TestPrune(t *testing.T) {
 	if err != nil || len(removed) != 1 || removed[0].Key != key(t, agent) || removed[0].BytesOnDisk == 0 {
 		t.Errorf("removed %v, %v", removed, err)
 	}
-	wantLayers(t, s, "base-"+baseKey(t, testSpec), "node-"+key(t, testSpec), "base-"+baseKey(t, release), "node-"+key(t, release))
+	wantLayers(t, s, append(layersOf(t, testSpec), layersOf(t, release)...)...)
 	if _, err := s.Lookup(testSpec); err != nil {
 		t.Errorf("what was to be kept: %v", err)
 	}
-	if removed, err := s.Prune(nil); err != nil || len(removed) != 4 {
+	if removed, err := s.Prune(nil); err != nil || len(removed) != 6 {
 		t.Errorf("removed %v, %v", removed, err)
 	}
 	wantLayers(t, s)
