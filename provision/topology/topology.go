@@ -236,7 +236,8 @@ func (c *checker) check(f *file) *Topology {
 	}
 	for i, fh := range f.Hosts {
 		path := fmt.Sprintf("$.hosts[%d]", i)
-		h := Host{Name: fh.Name, CPUs: fh.CPUs, Manager: i < 3, Edge: fh.Role == "edge"}
+		n := len(t.Swarm()) // of the swarm, wherever the edge host stands
+		h := Host{Name: fh.Name, CPUs: fh.CPUs, Manager: n < 3, Edge: fh.Role == "edge"}
 		if h.Edge {
 			if t.Edge() != nil {
 				c.fail(path+".role", "a second edge host: one is enough")
@@ -247,12 +248,12 @@ func (c *checker) check(f *file) *Topology {
 			}
 		}
 		if h.Name == "" {
-			h.Name = fmt.Sprintf("hive%d", i)
+			h.Name = fmt.Sprintf("hive%d", n)
 		}
 		if !hostName.MatchString(h.Name) {
 			c.fail(path+".name", "host name %q: want lower-case letters, digits and hyphens, a letter first", h.Name)
 		}
-		h.Addr = nth(site, firstHost+i)
+		h.Addr = nth(site, firstHost+n)
 		if h.Edge {
 			h.Addr = nth(site, edgeHost)
 		}

@@ -9,8 +9,11 @@ import (
 
 func TestDefault(t *testing.T) {
 	top := Default()
-	if len(top.Hosts) != 3 || len(top.Clients) != 3 {
-		t.Fatalf("got %d hosts and %d clients, want 3 and 3", len(top.Hosts), len(top.Clients))
+	if len(top.Hosts) != 4 || len(top.Swarm()) != 3 || len(top.Clients) != 3 || !top.Perimeter {
+		t.Fatalf("got %d hosts, %d of the swarm, and %d clients, want 4, 3 and 3", len(top.Hosts), len(top.Swarm()), len(top.Clients))
+	}
+	if e := top.Edge(); e == nil || e.Addr != netip.MustParseAddr("192.168.56.20") || e.Manager || e.MemoryMiB != 512 {
+		t.Errorf("edge host %+v", e)
 	}
 	for i, want := range []string{"192.168.56.11", "192.168.56.12", "192.168.56.13"} {
 		if got := top.Hosts[i]; got.Addr != netip.MustParseAddr(want) || !got.Manager || got.MemoryMiB != 1024 {
@@ -41,6 +44,25 @@ func TestParseFillsDefaults(t *testing.T) {
 	}
 }
 
+// The edge host is none of the swarm's, wherever it stands in the file.
+func TestEdge(t *testing.T) {
+	top, err := Parse("t.yml", []byte("hosts:\n  - role: edge\n  - {}\n  - {}\n  - {}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := top.Edge(); e == nil || e.Name != "edge" || e.Addr != netip.MustParseAddr("192.168.56.20") || e.Manager || top.Perimeter {
+		t.Errorf("edge host %+v", e)
+	}
+	for i, h := range top.Swarm() {
+		if want := netip.AddrFrom4([4]byte{192, 168, 56, byte(11 + i)}); h.Addr != want || !h.Manager || h.Name != "hive"+string(rune('0'+i)) {
+			t.Errorf("host %d: %+v", i, h)
+		}
+	}
+	if Default().Hosts[0].Edge || (&Topology{}).Edge() != nil {
+		t.Error("an edge host where there is none")
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		src  string
@@ -53,6 +75,9 @@ func TestParseRefuses(t *testing.T) {
 		"no hosts":        {"name: x\nhosts: []\n", "t.yml:2:8: 0 hosts"},
 		"memory no size":  {"hosts:\n  - memory: lots\n", `t.yml:2:13: memory of hive0: "lots"`},
 		"little memory":   {"hosts:\n  - memory: 64MiB\n", "t.yml:2:13: memory of hive0: 64MiB is too little"},
+		"two edge hosts":  {"hosts:\n  - {}\n  - role: edge\n  - role: edge\n", "t.yml:4:11: a second edge host"},
+		"only an edge":    {"hosts:\n  - role: edge\n", "t.yml:2:3: no host is a manager"},
+		"bad role":        {"hosts:\n  - role: boss\n", `t.yml:2:11: role "boss" of hive0: want manager, worker or edge`},
 		"bad address":     {"hosts:\n  - address: 10.0.0.1\n", `t.yml:2:14: address "10.0.0.1" of hive0`},
 		"same address":    {"hosts:\n  - {}\n  - address: 192.168.56.11\n", "t.yml:3:"},
 		"router address":  {"hosts:\n  - address: 192.168.56.1\n", "t.yml:2:"},

@@ -52,6 +52,17 @@ func TestAxes(t *testing.T) {
 		{"stateless-mesh.yml", "powerdns", recipe.Axes{Balance: recipe.Scalable, Volume: recipe.Stateless, Publish: recipe.Mesh}},
 		{"stateless-mesh.yml", "pdnsdb", recipe.Axes{Balance: recipe.Singleton, Volume: recipe.ServiceVolume, Publish: recipe.Internal}},
 		{"stateless-global.yml", "powerdns", recipe.Axes{Balance: recipe.Global, Volume: recipe.Stateless, Publish: recipe.OneToOne}},
+		{"stateless-global.yml", "pdnsdb", recipe.Axes{Balance: recipe.Singleton, Volume: recipe.ServiceVolume, Publish: recipe.Internal}},
+		{"lb-stateless-mesh.yml", "speedtest", recipe.Axes{Balance: recipe.Scalable, Volume: recipe.Stateless, Publish: recipe.Mesh}},
+		{"lb-stateless-mesh.yml", "stdb", recipe.Axes{Balance: recipe.Singleton, Volume: recipe.ServiceVolume, Publish: recipe.Internal}},
+		{"lb-sticky-global.yml", "speedtest", recipe.Axes{Balance: recipe.Global, Volume: recipe.Stateless, Publish: recipe.OneToOne}},
+		{"lb-sticky-global.yml", "stdb", recipe.Axes{Balance: recipe.Singleton, Volume: recipe.ServiceVolume, Publish: recipe.Internal}},
+		{"builtin-lb.yml", "proxy", recipe.Axes{Balance: recipe.Global, Volume: recipe.HostVolume, Publish: recipe.OneToOne}},
+		{"builtin-lb.yml", "speedtest", recipe.Axes{Balance: recipe.Scalable, Volume: recipe.Stateless, Publish: recipe.Internal}},
+		{"builtin-lb.yml", "stdb", recipe.Axes{Balance: recipe.Singleton, Volume: recipe.ServiceVolume, Publish: recipe.Internal}},
+		{"builtin-sticky.yml", "proxy", recipe.Axes{Balance: recipe.Global, Volume: recipe.HostVolume, Publish: recipe.OneToOne}},
+		{"builtin-sticky.yml", "speedtest", recipe.Axes{Balance: recipe.Global, Volume: recipe.Stateless, Publish: recipe.OneToOne}},
+		{"builtin-sticky.yml", "stdb", recipe.Axes{Balance: recipe.Singleton, Volume: recipe.ServiceVolume, Publish: recipe.Internal}},
 	}
 	services := make(map[string]int)
 	for _, tt := range tests {

@@ -16,6 +16,8 @@ import (
 	"github.com/hiveproof/hiveproof/scenarios"
 )
 
+var stateless = scenarios.Selection{Scenario: "^stateless-"}
+
 // runWithout runs everything on a lab that acquire does not give.
 func runWithout(t *testing.T, ctx context.Context, req Request, acquire func(context.Context, string) error) (*Report, []reports.Event) {
 	t.Helper()
@@ -70,7 +72,7 @@ func checkReport(t *testing.T, report *Report, events []reports.Event, exit int)
 			}
 		}
 	}
-	if want := []string{"stateless-mesh", "stateless-global"}; !reflect.DeepEqual(ids, want) || n != 7 || written.Totals.NotRun != n {
+	if want := []string{"stateless-mesh", "stateless-global"}; !reflect.DeepEqual(ids, want) || n != 16 || written.Totals.NotRun != n {
 		t.Errorf("scenarios %v with %d claims, %d not run", ids, n, written.Totals.NotRun)
 	}
 	return written
@@ -78,7 +80,7 @@ func checkReport(t *testing.T, report *Report, events []reports.Event, exit int)
 
 func TestLabDoesNotComeUp(t *testing.T) {
 	var id string
-	report, events := runWithout(t, t.Context(), Request{}, func(_ context.Context, run string) error {
+	report, events := runWithout(t, t.Context(), Request{Selection: stateless}, func(_ context.Context, run string) error {
 		id = run
 		return errors.New("hive1: no address after 60s")
 	})
@@ -90,7 +92,7 @@ func TestLabDoesNotComeUp(t *testing.T) {
 
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	report, events := runWithout(t, ctx, Request{}, func(ctx context.Context, _ string) error {
+	report, events := runWithout(t, ctx, Request{Selection: stateless}, func(ctx context.Context, _ string) error {
 		cancel(errors.New("interrupted"))
 		return context.Cause(ctx)
 	})
@@ -102,7 +104,7 @@ func TestInterrupted(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	var cause error
-	report, events := runWithout(t, t.Context(), Request{Timeout: time.Nanosecond}, func(ctx context.Context, _ string) error {
+	report, events := runWithout(t, t.Context(), Request{Selection: stateless, Timeout: time.Nanosecond}, func(ctx context.Context, _ string) error {
 		<-ctx.Done()
 		cause = context.Cause(ctx)
 		return cause
@@ -145,6 +147,7 @@ func TestDescribe(t *testing.T) {
 			{Name: "hive0", Address: "192.168.56.11", Role: "manager", CPUs: 1, MemoryMiB: 1024},
 			{Name: "hive1", Address: "192.168.56.12", Role: "manager", CPUs: 1, MemoryMiB: 1024},
 			{Name: "hive2", Address: "192.168.56.13", Role: "worker", CPUs: 1, MemoryMiB: 1024},
+			{Name: "edge", Address: "192.168.56.20", Role: "edge", CPUs: 1, MemoryMiB: 512},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
