@@ -83,7 +83,6 @@ func TestParseRefuses(t *testing.T) {
 		"router address":  {"hosts:\n  - address: 192.168.56.1\n", "t.yml:2:"},
 		"same name":       {"hosts:\n  - name: a\n  - name: a\n", `t.yml:3:11: name "a" is given twice`},
 		"bad name":        {"hosts:\n  - name: A_b\n", "t.yml:2:11: host name"},
-		"bad role":        {"hosts:\n  - role: boss\n", "t.yml:2:11: role"},
 		"only workers":    {"hosts:\n  - role: worker\n", "t.yml:2:"},
 		"bad cidr":        {"site:\n  cidr: 192.168.56.1/24\nhosts:\n  - {}\n", "t.yml:2:9: site.cidr"},
 		"client network":  {"hosts:\n  - {}\nclients:\n  - name: c\n    address: 198.51.100.1\n    network: 203.0.113.0/24\n", "t.yml:6:14: network"},
