@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -190,7 +191,11 @@ const (
 )
 
 func (s *scenarioRun) browser(c provision.Client, session string) *probes.Browser {
-	return probes.NewBrowser(asProbe(c), c, session, s.planned.Scenario.Front.site(), s.pki.roots)
+	var roots *x509.CertPool
+	if s.pki != nil {
+		roots = s.pki.roots
+	}
+	return probes.NewBrowser(asProbe(c), c, session, s.planned.Scenario.Front.site(), roots)
 }
 
 // eachClient does something for all clients at once.

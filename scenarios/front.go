@@ -272,13 +272,14 @@ func (s *scenarioRun) doors() ([]probes.Door, error) {
 	for _, h := range s.Site.Cluster.Hosts() {
 		for _, p := range proxy.Ports {
 			app := s.d.appOf(proxy.Name, p.Target, string(p.Protocol))
-			if app == "http" || app == "https" {
+			// A certificate that is the scenario's own cannot be verified here.
+			if app == "http" || app == "https" && s.pki != nil {
 				add(h, p.Published, app == "https")
 			}
 		}
 	}
 	if len(doors) == 0 {
-		return nil, fmt.Errorf("service %s publishes no port that speaks HTTP", front.Proxy)
+		return nil, fmt.Errorf("service %s publishes no port that speaks HTTP, or HTTPS with a certificate made here", front.Proxy)
 	}
 	return slices.Clip(doors), nil
 }

@@ -75,7 +75,7 @@ func explain(report *lint.Report) ([]explanation, error) {
 			e := explanation{File: f.Path, Axes: axes, Claims: []string{}}
 			place := scenarios.Place{Axes: recipe.Axes{
 				Balance: recipe.Balance(axes.Balance), Volume: recipe.VolumePattern(axes.Volume), Publish: recipe.Publish(axes.Publish),
-			}}
+			}, InternalPorts: axes.InternalPorts}
 			for _, c := range scenarios.Claims() {
 				if why := c.WhyNot(place); why != "" {
 					e.Without = append(e.Without, notJudged{c.ID, why})

@@ -75,6 +75,9 @@ type Axes struct {
 	Balance string `json:"balance"`
 	Volume  string `json:"volume"`
 	Publish string `json:"publish"`
+	// InternalPorts: it publishes ports of 10000 and above, which the guide marks as
+	// not for the outside.
+	InternalPorts bool `json:"-"`
 }
 
 // Unknown is the place on an axis that cannot be told.

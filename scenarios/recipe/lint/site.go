@@ -195,7 +195,10 @@ func (x *site) axes(s *service) Axes {
 		}
 		return values[0]
 	}
-	return Axes{Name: s.Name, Balance: sure(true, balance), Volume: sure(known, volumes), Publish: sure(portsKnown, publish)}
+	return Axes{
+		Name: s.Name, Balance: sure(true, balance), Volume: sure(known, volumes), Publish: sure(portsKnown, publish),
+		InternalPorts: slices.ContainsFunc(s.Ports, func(p *recipe.Port) bool { return p.Known("published_port") && p.Published >= firstInternalPort }),
+	}
 }
 
 // meet reports whether two services are ever deployed together.
