@@ -2,8 +2,10 @@ package fabric
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -11,88 +13,131 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-func frameOf(t *testing.T, to string, transport gopacket.SerializableLayer, change func(*layers.IPv4)) []byte {
-	t.Helper()
-	ip := &layers.IPv4{Version: 4, TTL: 64, SrcIP: net.IP{203, 0, 113, 9}, DstIP: net.ParseIP(to), Protocol: layers.IPProtocolTCP}
-	switch l := transport.(type) {
-	case *layers.UDP:
-		ip.Protocol = layers.IPProtocolUDP
-		_ = l.SetNetworkLayerForChecksum(ip)
-	case *layers.TCP:
-		_ = l.SetNetworkLayerForChecksum(ip)
-	}
-	if change != nil {
-		change(ip)
-	}
-	buf := gopacket.NewSerializeBuffer()
+func TestPerimeter(t *testing.T) {
+	const site, other = "192.168.56.11", "192.0.2.11"
 	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, eth, ip, transport); err != nil {
-		t.Fatal(err)
+	ip := func(to string, proto layers.IPProtocol) *layers.IPv4 {
+		return &layers.IPv4{Version: 4, TTL: 64, Protocol: proto, SrcIP: net.ParseIP("198.51.100.10"), DstIP: net.ParseIP(to)}
 	}
-	return buf.Bytes()
-}
+	// Without checksums: a filter is no receiver.
+	frame := func(parts ...gopacket.SerializableLayer) []byte {
+		t.Helper()
+		b := gopacket.NewSerializeBuffer()
+		if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true}, parts...); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	// The source port is high, as a client's is: only the destination's counts.
+	tcp := func(to string, port layers.TCPPort, flags layers.TCP) []byte {
+		flags.SrcPort, flags.DstPort, flags.Window = 40000, port, 1024
+		return frame(eth, ip(to, layers.IPProtocolTCP), &flags)
+	}
+	udp := func(to string, port layers.UDPPort) []byte {
+		return frame(eth, ip(to, layers.IPProtocolUDP), &layers.UDP{SrcPort: 40000, DstPort: port}, gopacket.Payload("query"))
+	}
+	syn := layers.TCP{SYN: true}
+	options := ip(site, layers.IPProtocolTCP)
+	options.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}, {OptionType: 1}, {OptionType: 0}}
+	first, later := ip(site, layers.IPProtocolUDP), ip(site, layers.IPProtocolUDP)
+	first.Flags, later.FragOffset = layers.IPv4MoreFragments, 185
+	// What would be a datagram to port 10000, were it not the middle of one.
+	datagram := &layers.UDP{SrcPort: 40000, DstPort: 10000}
+	whole := tcp(site, 10000, syn)[:14+20+20] // without Ethernet's padding, which the others have
+	ipv6 := *eth
+	ipv6.EthernetType = layers.EthernetTypeIPv6
+	arp := *eth
+	arp.EthernetType = layers.EthernetTypeARP
 
-func TestPerimeterFrames(t *testing.T) {
-	const host = "192.168.56.11"
-	syn := func(port uint16) *layers.TCP {
-		return &layers.TCP{SrcPort: 40000, DstPort: layers.TCPPort(port), SYN: true}
-	}
-	udp := func(port uint16) *layers.UDP { return &layers.UDP{SrcPort: 40000, DstPort: layers.UDPPort(port)} }
-	short := frameOf(t, host, syn(10000), nil)[:20]
-	arp := frameOf(t, host, syn(10000), nil)
-	arp[12], arp[13] = 0x08, 0x06
-	accept := Perimeter(netip.MustParsePrefix("192.168.56.0/24"), 10000)
-	for name, test := range map[string]struct {
+	passes := Perimeter(netip.MustParsePrefix("192.168.56.0/24"), 10000)
+	for _, test := range []struct {
+		name  string
 		frame []byte
 		want  bool
 	}{
-		"an open port":               {frameOf(t, host, syn(9999), nil), true},
-		"an internal port":           {frameOf(t, host, syn(10000), nil), false},
-		"the highest port":           {frameOf(t, host, syn(65535), nil), false},
-		"the answer to a connection": {frameOf(t, host, &layers.TCP{SrcPort: 80, DstPort: 40000, SYN: true, ACK: true}, nil), true},
-		"a connection that is open":  {frameOf(t, host, &layers.TCP{SrcPort: 80, DstPort: 40000, ACK: true}, nil), true},
-		"a datagram":                 {frameOf(t, host, udp(53), nil), true},
-		"an internal datagram":       {frameOf(t, host, udp(10053), nil), false},
-		"for somebody else":          {frameOf(t, "198.51.100.10", syn(10000), nil), true},
-		"a later fragment":           {frameOf(t, host, udp(10053), func(ip *layers.IPv4) { ip.FragOffset = 100 }), true},
-		"a frame that is cut off":    {short, true},
-		"no IP":                      {arp, true},
-		"nothing":                    {nil, true},
+		{"SYN to 9999", tcp(site, 9999, syn), true},
+		{"SYN to 10000", tcp(site, 10000, syn), false},
+		{"SYN to 10000 without padding", whole, false},
+		{"SYN to 65535", tcp(site, 65535, syn), false},
+		{"SYN with ECN flags to 10000", tcp(site, 10000, layers.TCP{SYN: true, ECE: true, CWR: true}), false},
+		{"SYN behind IP options to 10000", frame(eth, options, &layers.TCP{SrcPort: 40000, DstPort: 10000, SYN: true}), false},
+		{"SYN and ACK to 10000", tcp(site, 10000, layers.TCP{SYN: true, ACK: true}), true},
+		{"ACK to 10000", tcp(site, 10000, layers.TCP{ACK: true, PSH: true}), true},
+		{"RST to 10000", tcp(site, 10000, layers.TCP{RST: true}), true},
+		{"SYN elsewhere", tcp(other, 10000, syn), true},
+		{"UDP to 9999", udp(site, 9999), true},
+		{"UDP to 10000", udp(site, 10000), false},
+		{"UDP elsewhere", udp(other, 10000), true},
+		{"first fragment to 10000", frame(eth, first, datagram), false},
+		{"later fragment", frame(eth, later, datagram), true},
+		{"ICMP", frame(eth, ip(site, layers.IPProtocolICMPv4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0), Id: 10000, Seq: 10000}), true},
+		{"ARP", frame(&arp, &layers.ARP{AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
+			Operation: 1, SourceHwAddress: eth.SrcMAC, SourceProtAddress: []byte{198, 51, 100, 10}, DstHwAddress: make([]byte, 6), DstProtAddress: []byte{192, 168, 56, 11}}), true},
+		{"IPv6", frame(&ipv6, gopacket.Payload(whole[14:])), true},
+		{"no frame", nil, true},
+		{"no IP header", whole[:14], true},
 	} {
-		if got := accept(test.frame); got != test.want {
-			t.Errorf("%s: let through %v, want %v", name, got, test.want)
+		if got := passes(test.frame); got != test.want {
+			t.Errorf("%s: passes %t, want %t", test.name, got, test.want)
+		}
+	}
+	// A frame that is cut off is nothing that a host could take for a packet.
+	for n := range whole {
+		if !passes(whole[:n:n]) {
+			t.Errorf("the first %d bytes of a frame are stopped", n)
+		}
+	}
+	for _, short := range [][]byte{
+		frame(eth, ip(site, layers.IPProtocolTCP), gopacket.Payload(whole[34:34+19])),
+		frame(eth, ip(site, layers.IPProtocolUDP), gopacket.Payload{0x9c, 0x40, 0x27, 0x10, 0, 0, 0}),
+	} {
+		if !passes(short) {
+			t.Errorf("%x: less than a transport header is stopped", short)
 		}
 	}
 }
 
-// Across a router: what the perimeter closes is silent outside and open inside.
-func TestPerimeter(t *testing.T) {
+// The filter is where the lab has it, at the router's port in an outside network.
+func TestPerimeterAtTheRouter(t *testing.T) {
 	l := newLab(t)
-	for _, sw := range []*Switch{l.netA, l.netB} {
-		l.router.Port(sw).SetFilter(ToDevice, Perimeter(netip.MustParsePrefix("192.168.56.0/24"), 10000))
-	}
-	dial := func(from *Vantage, to string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		conn, err := from.DialContext(ctx, "tcp", to)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	}
-	// Nobody listens: a refusal shows that the question arrived.
+	l.router.Port(l.netA).SetFilter(ToDevice, Perimeter(netip.MustParsePrefix("192.168.56.0/24"), 10000))
+	serveTCP(t, l.a, "192.168.56.50:9999")
+	serveTCP(t, l.a, "192.168.56.50:10000")
+	serveUDP(t, l.a, "192.168.56.50:10000")
+	serveTCP(t, l.outA, "198.51.100.10:10000")
 	for _, test := range []struct {
-		from   *Vantage
-		to     string
-		silent bool
+		name        string
+		from        *Vantage
+		network, to string
 	}{
-		{l.outA, "192.168.56.50:10080", true}, {l.outB, "192.168.56.51:10000", true}, {l.outA, "192.168.56.50:9999", false},
-		{l.b, "192.168.56.50:10080", false}, {l.a, "203.0.113.10:10080", false}, {l.outA, "203.0.113.10:10080", false},
+		{"an open port", l.outA, "tcp", "192.168.56.50:9999"},
+		{"from a network without the filter", l.outB, "tcp", "192.168.56.50:10000"},
+		{"on the segment", l.b, "tcp", "192.168.56.50:10000"},
+		// The answers arrive at a port of the site that may be above 10000.
+		{"from the site to the outside", l.a, "tcp", "198.51.100.10:10000"},
 	} {
-		err := dial(test.from, test.to)
-		timeout, ok := err.(net.Error)
-		if silent := ok && timeout.Timeout(); err == nil || silent != test.silent {
-			t.Errorf("%v to %s: %v, silent %v", test.from, test.to, err, test.silent)
+		if _, _, err := ask(t, test.from, test.network, test.to); err != nil {
+			t.Errorf("%s: %v", test.name, err)
 		}
+	}
+	if conn, err := l.outA.DialContext(within(t, 200*time.Millisecond), "tcp", "192.168.56.50:10000"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a closed port: %v, %v; want silence", conn, err)
+	}
+	conn, err := l.outA.DialContext(within(t, 5*time.Second), "udp", "192.168.56.50:10000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("?")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 64)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a closed port: a datagram of %d bytes, %v; want silence", n, err)
+	}
+	if dropped := l.router.Port(l.netA).Stats().DropFilter; dropped < 2 {
+		t.Errorf("%d frames were dropped by the filter", dropped)
 	}
 }

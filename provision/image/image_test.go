@@ -10,6 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/hiveproof/hiveproof/provision/software"
 )
 
 var testSpec = Spec{Release: "trixie", Mirror: DefaultMirror, AgentArchive: "/agent.tar", AgentDigest: "d1"}
@@ -41,7 +45,7 @@ func softwareKey(t *testing.T, s Spec) string {
 	return k
 }
 
-// layersOf are the names of a spec's layers.
+// layersOf names the layers of a spec, from the bottom.
 func layersOf(t *testing.T, s Spec) []string {
 	t.Helper()
 	return []string{"base-" + baseKey(t, s), "software-" + softwareKey(t, s), "node-" + key(t, s)}
@@ -50,25 +54,29 @@ func layersOf(t *testing.T, s Spec) []string {
 func TestKey(t *testing.T) {
 	s := testSpec
 	s.Mirror, s.AgentArchive = "https://mirror.example/debian", "/elsewhere/agent.tar"
-	if key(t, s) != key(t, testSpec) || baseKey(t, s) != baseKey(t, testSpec) {
+	if !slices.Equal(layersOf(t, s), layersOf(t, testSpec)) {
 		t.Error("the key depends on where things come from")
 	}
 	s = testSpec
 	s.AgentDigest = "d2"
-	if key(t, s) == key(t, testSpec) || baseKey(t, s) != baseKey(t, testSpec) || softwareKey(t, s) != softwareKey(t, testSpec) {
-		t.Error("another agent must give another node layer on the same software and base")
+	if key(t, s) == key(t, testSpec) || softwareKey(t, s) != softwareKey(t, testSpec) || baseKey(t, s) != baseKey(t, testSpec) {
+		t.Error("another agent must give another node layer on the same two")
 	}
 	s = testSpec
 	s.Release = "forky"
-	if key(t, s) == key(t, testSpec) || baseKey(t, s) == baseKey(t, testSpec) || softwareKey(t, s) == softwareKey(t, testSpec) {
-		t.Error("another release has the same key")
+	if key(t, s) == key(t, testSpec) || softwareKey(t, s) == softwareKey(t, testSpec) || baseKey(t, s) == baseKey(t, testSpec) {
+		t.Error("another release has a key of the same")
 	}
-	saved := packages
-	defer func() { packages = saved }()
-	before := baseKey(t, testSpec)
-	packages = append(slices.Clone(packages), "hello")
-	if baseKey(t, testSpec) == before {
-		t.Error("another package does not change the key")
+	saved, savedSoftware := packages, software.Packages
+	defer func() { packages, software.Packages = saved, savedSoftware }()
+	before := layersOf(t, testSpec)
+	software.Packages = append(slices.Clone(software.Packages), "hello")
+	if after := layersOf(t, testSpec); after[0] != before[0] || after[1] == before[1] || after[2] == before[2] {
+		t.Error("another package of the software must change its layer and what is on it, and nothing below")
+	}
+	packages, software.Packages = append(slices.Clone(packages), "hello"), savedSoftware
+	if after := layersOf(t, testSpec); after[0] == before[0] || after[1] == before[1] || after[2] == before[2] {
+		t.Error("another package of the base must change all layers")
 	}
 }
 
@@ -107,12 +115,11 @@ func TestCheck(t *testing.T) {
 // like what the real ones make.
 var fakes = map[string]string{
 	"mmdebstrap": `printf 'I: installing packages\nI am not progress\n'
-case " $* " in
-*pdns-server*) test -x "$TMPDIR/files/customize.sh" ;;
-*) test -x "$TMPDIR/guest/customize.sh" ;;
-esac
 tar= previous=
-for last; do tar=$previous; previous=$last; done
+for last; do
+	case $last in --customize-hook="$TMPDIR"/*) test -x "${last#*=}" ;; esac
+	tar=$previous; previous=$last
+done
 test "$last" = http://deb.debian.org/debian
 mkdir -p "$TMPDIR/t/boot" "$TMPDIR/t/etc" "$TMPDIR/t/dev"
 echo kernel > "$TMPDIR/t/boot/hiveproof-kernel"
@@ -175,15 +182,24 @@ func seal(_ context.Context, in SealInput, progress func(string)) (map[string]st
 			return nil, fmt.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
-	if in.Helper != (in.Archive == testSpec.AgentArchive) {
-		return nil, fmt.Errorf("archive %s, helper %v", in.Archive, in.Helper)
-	}
-	if !in.Helper {
-		if st, err := os.Stat(in.Archive); err != nil || st.Size() == 0 {
-			return nil, fmt.Errorf("archive %s: %v", in.Archive, err)
+	content := map[string]string{"docker.io": "26.1.5"}
+	if in.Helper {
+		if in.Archive != testSpec.AgentArchive {
+			return nil, fmt.Errorf("archive %s is not the agent's", in.Archive)
+		}
+	} else {
+		content = nil
+		for _, i := range software.Images() {
+			tag, err := name.NewTag(i.Tag)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := tarball.ImageFromPath(in.Archive, &tag); err != nil {
+				return nil, fmt.Errorf("archive %s: %s: %w", in.Archive, i.Tag, err)
+			}
 		}
 	}
-	return map[string]string{"docker.io": "26.1.5"}, os.WriteFile(filepath.Join(in.Dir, "console.log"), nil, 0o600)
+	return content, os.WriteFile(filepath.Join(in.Dir, "console.log"), nil, 0o600)
 }
 
 func ensure(t *testing.T, s *Store, spec Spec) *Image {
@@ -207,7 +223,7 @@ func wantLayers(t *testing.T, s *Store, want ...string) {
 		got = append(got, m.Kind+"-"+m.Key)
 	}
 	slices.Sort(got)
-	slices.Sort(want)
+	want = slices.Sorted(slices.Values(want))
 	if !slices.Equal(got, want) {
 		t.Errorf("layers %v, want %v", got, want)
 	}
@@ -228,20 +244,29 @@ func TestEnsure(t *testing.T) {
 		t.Errorf("empty cache: %v", err)
 	}
 	var said []string
-	img, err := s.Ensure(t.Context(), testSpec, seal, func(text string) { said = append(said, text) })
+	var sealed []SealInput
+	img, err := s.Ensure(t.Context(), testSpec, func(ctx context.Context, in SealInput, progress func(string)) (map[string]string, error) {
+		sealed = append(sealed, in)
+		return seal(ctx, in, progress)
+	}, func(text string) { said = append(said, text) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if img.Key != key(t, testSpec) || img.Kind != "node" || img.Release != "trixie" || img.Content["docker.io"] != "26.1.5" || img.Created.IsZero() {
 		t.Errorf("manifest %+v", img.Manifest)
 	}
+	if len(sealed) != 2 || sealed[0].Helper || sealed[0].Archive == testSpec.AgentArchive || !sealed[1].Helper || sealed[1].Archive != testSpec.AgentArchive {
+		t.Errorf("sealed %+v, want the software and then the agent, which is the helper", sealed)
+	}
+	layers := layersOf(t, testSpec)
 	for path, want := range map[string]string{img.Kernel: "kernel\n", img.Initrd: "initrd\n", img.Disk: "qcow2\n",
 		filepath.Join(filepath.Dir(img.Kernel), "disk.raw"): "ext4\n"} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
-	for _, dir := range []string{filepath.Dir(img.Kernel), filepath.Dir(img.Disk)} {
+	for _, layer := range layers {
+		dir := filepath.Join(s.Dir(), layer)
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -252,23 +277,28 @@ func TestEnsure(t *testing.T) {
 			}
 		}
 	}
-	wantLayers(t, s, layersOf(t, testSpec)...)
-	if m, err := s.load("software", softwareKey(t, testSpec)); err != nil || m.Software["pdns-server"] != "4.9" {
-		t.Errorf("software layer %+v, %v", m, err)
-	}
+	wantLayers(t, s, layers...)
 	if want := []string{"installing packages", "making the disk", "installing packages", "making the software's images", "sealing", "sealing"}; !slices.Equal(said, want) {
 		t.Errorf("progress %q, want %q", said, want)
 	}
 	first := calls()
-	for _, want := range []string{"--include=" + strings.Join(packages, ","), " trixie "} {
-		if !strings.Contains(first[0], want) {
-			t.Errorf("%q lacks %q", first[0], want)
-		}
+	// The words that each call must have; backing files are relative.
+	want := [][]string{
+		{"mmdebstrap ", "--include=" + strings.Join(packages, ",") + " ", " trixie "},
+		{"mke2fs "},
+		{"mmdebstrap ", "--include=" + strings.Join(software.Packages, ",") + " ", " trixie "},
+		{"qemu-img create ", "-b ../" + layers[0] + "/disk.raw -F raw "},
+		{"qemu-img create ", "-b ../" + layers[1] + "/disk.qcow2 -F qcow2 "},
 	}
-	for i, want := range map[int]string{2: "-b ../base-" + baseKey(t, testSpec) + "/disk.raw -F raw ", 1: "-b ../software-" + softwareKey(t, testSpec) + "/disk.qcow2 -F qcow2 "} {
-		created := slices.DeleteFunc(slices.Clone(first), func(c string) bool { return !strings.HasPrefix(c, "qemu-img ") })
-		if got := created[len(created)-i]; !strings.Contains(got, want) {
-			t.Errorf("%q lacks %q: backing files are relative", got, want)
+	first = slices.DeleteFunc(first, func(c string) bool { return strings.HasPrefix(c, "unshare ") })
+	if len(first) != len(want) {
+		t.Fatalf("calls %q", first)
+	}
+	for i, words := range want {
+		for _, word := range words {
+			if !strings.Contains(first[i], word) {
+				t.Errorf("call %d, %q, lacks %q", i, first[i], word)
+			}
 		}
 	}
 
@@ -276,15 +306,17 @@ func TestEnsure(t *testing.T) {
 	if err != nil || found.Disk != img.Disk {
 		t.Errorf("look-up: %v, %v", found, err)
 	}
-	if again := ensure(t, s, testSpec); again.Disk != img.Disk || len(calls()) != len(first) {
-		t.Errorf("a finished image was built again: %q", calls()[len(first):])
+	before := len(calls())
+	if again := ensure(t, s, testSpec); again.Disk != img.Disk || len(calls()) != before {
+		t.Errorf("a finished image was built again: %q", calls()[before:])
 	}
 	other := testSpec
 	other.AgentDigest = "d2"
 	ensure(t, s, other)
-	if more := calls()[len(first):]; len(more) != 1 || !strings.HasPrefix(more[0], "qemu-img ") {
-		t.Errorf("another agent: %q, want only a new node layer", more)
+	if more := calls()[before:]; len(more) != 1 || !strings.Contains(more[0], "-b ../"+layers[1]+"/disk.qcow2 ") {
+		t.Errorf("another agent: %q, want only a new node layer on the same software", more)
 	}
+	wantLayers(t, s, append(layers, "node-"+key(t, other))...)
 }
 
 func TestFailingBuild(t *testing.T) {
@@ -339,14 +371,24 @@ func TestCancelledBuild(t *testing.T) {
 	wantLayers(t, s, "base-"+baseKey(t, testSpec))
 }
 
-func TestFailingSealerKeepsTheBase(t *testing.T) {
+func TestFailingSealerKeepsWhatIsBelow(t *testing.T) {
 	s, calls := builder(t)
 	broken := errors.New("the guest did not boot")
-	_, err := s.Ensure(t.Context(), testSpec, func(context.Context, SealInput, func(string)) (map[string]string, error) { return nil, broken }, func(string) {})
-	if !errors.Is(err, broken) {
-		t.Errorf("%v, want the sealer's error", err)
+	for i, helper := range []bool{false, true} {
+		_, err := s.Ensure(t.Context(), testSpec, func(ctx context.Context, in SealInput, progress func(string)) (map[string]string, error) {
+			if in.Helper == helper {
+				return nil, broken
+			}
+			return seal(ctx, in, progress)
+		}, func(string) {})
+		if !errors.Is(err, broken) {
+			t.Errorf("%v, want the sealer's error", err)
+		}
+		wantLayers(t, s, layersOf(t, testSpec)[:1+i]...)
+		if _, err := s.Lookup(testSpec); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("look-up of half an image: %v", err)
+		}
 	}
-	wantLayers(t, s, "base-"+baseKey(t, testSpec))
 	before := len(calls())
 	_, err = s.Ensure(t.Context(), testSpec, func(ctx context.Context, in SealInput, progress func(string)) (map[string]string, error) {
 		if in.Helper {
@@ -362,7 +404,7 @@ func TestFailingSealerKeepsTheBase(t *testing.T) {
 	before = len(calls())
 	ensure(t, s, testSpec)
 	if more := calls()[before:]; len(more) != 1 || !strings.HasPrefix(more[0], "qemu-img ") {
-		t.Errorf("third try: %q, want the base and the software kept", more)
+		t.Errorf("last try: %q, want the layers below kept", more)
 	}
 }
 
@@ -376,8 +418,9 @@ func leftover(t *testing.T, s *Store, layer string) {
 
 func TestKilledBuildIsTidiedByTheNext(t *testing.T) {
 	s, _ := builder(t)
-	leftover(t, s, "base-"+baseKey(t, testSpec))
-	leftover(t, s, "node-"+key(t, testSpec))
+	for _, layer := range layersOf(t, testSpec) {
+		leftover(t, s, layer)
+	}
 	if all, err := s.List(); err != nil || len(all) != 0 {
 		t.Errorf("an unfinished build is listed: %v, %v", all, err)
 	}
@@ -408,36 +451,6 @@ func TestMissingProgram(t *testing.T) {
 		}
 	}
 	wantLayers(t, s)
-}
-
-func TestPrune(t *testing.T) {
-	s, _ := builder(t)
-	ensure(t, s, testSpec)
-	agent, release := testSpec, testSpec
-	agent.AgentDigest, release.Release = "d2", "forky"
-	ensure(t, s, agent)
-	ensure(t, s, release)
-	leftover(t, s, "base-0123456789abcdef")
-	leftover(t, s, "node-"+key(t, testSpec))
-
-	held, ok, err := s.tryLock("node-" + key(t, release))
-	if err != nil || !ok {
-		t.Fatal(ok, err)
-	}
-	removed, err := s.Prune(&testSpec)
-	held()
-	if err != nil || len(removed) != 1 || removed[0].Key != key(t, agent) || removed[0].BytesOnDisk == 0 {
-		t.Errorf("removed %v, %v", removed, err)
-	}
-	wantLayers(t, s, append(layersOf(t, testSpec), layersOf(t, release)...)...)
-	if _, err := s.Lookup(testSpec); err != nil {
-		t.Errorf("what was to be kept: %v", err)
-	}
-	if removed, err := s.Prune(nil); err != nil || len(removed) != 6 {
-		t.Errorf("removed %v, %v", removed, err)
-	}
-	wantLayers(t, s)
-	ensure(t, s, testSpec)
 }
 
 func TestReachable(t *testing.T) {

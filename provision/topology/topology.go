@@ -54,7 +54,7 @@ func (t *Topology) Edge() *Host {
 type Host struct {
 	Name      string
 	Addr      netip.Addr
-	Manager   bool // swarm manager; the first three hosts unless the file says otherwise
+	Manager   bool // swarm manager; the first three of the swarm unless the file says otherwise
 	Edge      bool // no node of the swarm: the external load balancer is here
 	CPUs      int
 	MemoryMiB int
@@ -186,22 +186,26 @@ type checker struct {
 	problem *Problem
 }
 
-// fail reports a problem at the node of a YAML path such as "$.hosts[1].memory".
+// fail reports a problem at the node of a YAML path such as "$.hosts[1].memory", or
+// at the one around it if a default takes its place.
 func (c *checker) fail(path, format string, args ...any) {
 	if c.problem != nil {
 		return
 	}
 	c.problem = &Problem{File: c.file, Message: fmt.Sprintf(format, args...)}
-	p, err := yaml.PathString(path)
-	if err != nil {
+	for ; path != "$"; path = path[:strings.LastIndexByte(path, '.')] {
+		p, err := yaml.PathString(path)
+		if err != nil {
+			return
+		}
+		node, err := p.FilterFile(c.tree)
+		if err != nil || node == nil {
+			continue
+		}
+		if token := node.GetToken(); token != nil {
+			c.problem.Line, c.problem.Column = token.Position.Line, token.Position.Column
+		}
 		return
-	}
-	node, err := p.FilterFile(c.tree)
-	if err != nil || node == nil {
-		return
-	}
-	if token := node.GetToken(); token != nil {
-		c.problem.Line, c.problem.Column = token.Position.Line, token.Position.Column
 	}
 }
 
@@ -236,7 +240,7 @@ func (c *checker) check(f *file) *Topology {
 	}
 	for i, fh := range f.Hosts {
 		path := fmt.Sprintf("$.hosts[%d]", i)
-		n := len(t.Swarm()) // of the swarm, wherever the edge host stands
+		n := len(t.Swarm()) // so many swarm hosts are before this one
 		h := Host{Name: fh.Name, CPUs: fh.CPUs, Manager: n < 3, Edge: fh.Role == "edge"}
 		if h.Edge {
 			if t.Edge() != nil {

@@ -9,11 +9,14 @@ import (
 
 func TestDefault(t *testing.T) {
 	top := Default()
-	if len(top.Hosts) != 4 || len(top.Swarm()) != 3 || len(top.Clients) != 3 || !top.Perimeter {
-		t.Fatalf("got %d hosts, %d of the swarm, and %d clients, want 4, 3 and 3", len(top.Hosts), len(top.Swarm()), len(top.Clients))
+	if len(top.Hosts) != 4 || len(top.Swarm()) != 3 || len(top.Clients) != 3 {
+		t.Fatalf("got %d hosts, %d of them in the swarm, and %d clients, want 4, 3 and 3", len(top.Hosts), len(top.Swarm()), len(top.Clients))
 	}
-	if e := top.Edge(); e == nil || e.Addr != netip.MustParseAddr("192.168.56.20") || e.Manager || e.MemoryMiB != 512 {
-		t.Errorf("edge host %+v", e)
+	if edge := top.Edge(); edge == nil || edge.Name != "edge" || edge.Addr != netip.MustParseAddr("192.168.56.20") || edge.Manager || edge.MemoryMiB != 512 {
+		t.Errorf("edge host: got %+v", edge)
+	}
+	if !top.Perimeter {
+		t.Error("want a perimeter")
 	}
 	for i, want := range []string{"192.168.56.11", "192.168.56.12", "192.168.56.13"} {
 		if got := top.Hosts[i]; got.Addr != netip.MustParseAddr(want) || !got.Manager || got.MemoryMiB != 1024 {
@@ -44,22 +47,67 @@ func TestParseFillsDefaults(t *testing.T) {
 	}
 }
 
-// The edge host is none of the swarm's, wherever it stands in the file.
 func TestEdge(t *testing.T) {
-	top, err := Parse("t.yml", []byte("hosts:\n  - role: edge\n  - {}\n  - {}\n  - {}\n"))
-	if err != nil {
-		t.Fatal(err)
+	for name, test := range map[string]struct {
+		src      string
+		swarm    string // names and addresses; managers have a star
+		edge     string // the same; empty for none
+		position int    // of the edge among all hosts
+	}{
+		"none":          {"hosts: [{}, {role: worker}]", "hive0 192.168.56.11*, hive1 192.168.56.12", "", 0},
+		"last":          {"hosts: [{}, {role: edge}]", "hive0 192.168.56.11*", "edge 192.168.56.20", 1},
+		"named":         {"hosts: [{}, {role: edge, name: lb, address: 192.168.56.30}]", "hive0 192.168.56.11*", "lb 192.168.56.30", 1},
+		"another site":  {"site: {cidr: 10.1.0.0/26}\nhosts: [{}, {role: edge}]", "hive0 10.1.0.11*", "edge 10.1.0.20", 1},
+		"first of five": {"hosts: [{role: edge}, {}, {}, {}, {}]", "hive0 192.168.56.11*, hive1 192.168.56.12*, hive2 192.168.56.13*, hive3 192.168.56.14", "edge 192.168.56.20", 0},
+		"eight others": {"hosts: [{}, {}, {}, {role: worker}, {role: worker}, {role: worker}, {role: worker}, {role: worker}, {role: edge}]",
+			"hive0 192.168.56.11*, hive1 192.168.56.12*, hive2 192.168.56.13*, hive3 192.168.56.14, hive4 192.168.56.15, hive5 192.168.56.16, hive6 192.168.56.17, hive7 192.168.56.18",
+			"edge 192.168.56.20", 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top, err := Parse("t.yml", []byte(test.src))
+			if err != nil {
+				t.Fatal(err)
+			}
+			describe := func(h Host) string {
+				text := h.Name + " " + h.Addr.String()
+				if h.Manager {
+					text += "*"
+				}
+				return text
+			}
+			var swarm []string
+			for _, h := range top.Swarm() {
+				swarm = append(swarm, describe(h))
+			}
+			if got := strings.Join(swarm, ", "); got != test.swarm {
+				t.Errorf("swarm %s\nwant  %s", got, test.swarm)
+			}
+			edge := top.Edge()
+			if test.edge == "" {
+				if edge != nil {
+					t.Errorf("edge host %+v, want none", edge)
+				}
+				return
+			}
+			if edge == nil || describe(*edge) != test.edge || edge != &top.Hosts[test.position] {
+				t.Errorf("edge host %+v, want %s", edge, test.edge)
+			}
+			if len(top.Hosts) != 1+len(top.Swarm()) || !top.Hosts[test.position].Edge {
+				t.Error("Swarm changed the topology's own hosts")
+			}
+		})
 	}
-	if e := top.Edge(); e == nil || e.Name != "edge" || e.Addr != netip.MustParseAddr("192.168.56.20") || e.Manager || top.Perimeter {
-		t.Errorf("edge host %+v", e)
-	}
-	for i, h := range top.Swarm() {
-		if want := netip.AddrFrom4([4]byte{192, 168, 56, byte(11 + i)}); h.Addr != want || !h.Manager || h.Name != "hive"+string(rune('0'+i)) {
-			t.Errorf("host %d: %+v", i, h)
+}
+
+func TestPerimeter(t *testing.T) {
+	for src, want := range map[string]bool{
+		"hosts: [{}]":                           false,
+		"site: {perimeter: false}\nhosts: [{}]": false,
+		"site: {perimeter: true}\nhosts: [{}]":  true,
+	} {
+		if top, err := Parse("t.yml", []byte(src)); err != nil || top.Perimeter != want {
+			t.Errorf("%s: %+v, %v; want a perimeter: %t", src, top, err, want)
 		}
-	}
-	if Default().Hosts[0].Edge || (&Topology{}).Edge() != nil {
-		t.Error("an edge host where there is none")
 	}
 }
 
@@ -84,6 +132,12 @@ func TestParseRefuses(t *testing.T) {
 		"same name":       {"hosts:\n  - name: a\n  - name: a\n", `t.yml:3:11: name "a" is given twice`},
 		"bad name":        {"hosts:\n  - name: A_b\n", "t.yml:2:11: host name"},
 		"only workers":    {"hosts:\n  - role: worker\n", "t.yml:2:"},
+		"only an edge":    {"hosts:\n  - role: edge\n", "t.yml:2:"},
+		"edge and worker": {"hosts:\n  - role: edge\n  - role: worker\n", "t.yml:2:"},
+		"two edges":       {"hosts:\n  - {}\n  - role: edge\n  - name: lb\n    role: edge\n", "t.yml:5:11: a second edge host"},
+		"edge's name":     {"hosts:\n  - name: edge\n  - role: edge\n", `t.yml:3:`},
+		"edge's address":  {"hosts:\n  - address: 192.168.56.20\n  - role: edge\n", "t.yml:3:"},
+		"perimeter":       {"site:\n  perimeter: high\nhosts:\n  - {}\n", "t.yml:2:14: "},
 		"bad cidr":        {"site:\n  cidr: 192.168.56.1/24\nhosts:\n  - {}\n", "t.yml:2:9: site.cidr"},
 		"client network":  {"hosts:\n  - {}\nclients:\n  - name: c\n    address: 198.51.100.1\n    network: 203.0.113.0/24\n", "t.yml:6:14: network"},
 		"client overlaps": {"hosts:\n  - {}\nclients:\n  - name: c\n    address: 192.168.57.9\n    network: 192.168.0.0/16\n", "t.yml:4:"},

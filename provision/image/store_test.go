@@ -1,0 +1,87 @@
+package image
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestLookupWithoutALayer(t *testing.T) {
+	s, _ := builder(t)
+	for _, layer := range layersOf(t, testSpec) {
+		t.Run(layer[:strings.IndexByte(layer, '-')], func(t *testing.T) {
+			if _, err := s.Prune(nil); err != nil {
+				t.Fatal(err)
+			}
+			ensure(t, s, testSpec)
+			if err := os.RemoveAll(filepath.Join(s.Dir(), layer)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Lookup(testSpec); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), layer) {
+				t.Errorf("%v, want %s named as missing", err, layer)
+			}
+		})
+	}
+}
+
+func TestPrune(t *testing.T) {
+	agent, release := testSpec, testSpec
+	agent.AgentDigest, release.Release = "d2", "forky"
+	kept, other, old := layersOf(t, testSpec), layersOf(t, release), layersOf(t, agent)[2]
+	for _, test := range []struct {
+		name string
+		held string // layer that somebody builds
+		keep *Spec
+		left []string
+	}{
+		{"keep one", "", &testSpec, kept},
+		{"keep none", "", nil, nil},
+		// What is held needs what is below it, not what is above.
+		{"node held", other[2], &testSpec, append(slices.Clone(kept), other...)},
+		{"software held", other[1], &testSpec, append(slices.Clone(kept), other[:2]...)},
+		{"base held", other[0], nil, other[:1]},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, _ := builder(t)
+			for _, spec := range []Spec{testSpec, agent, release} {
+				ensure(t, s, spec)
+			}
+			leftover(t, s, "base-0123456789abcdef")
+			leftover(t, s, kept[2])
+			if test.held != "" {
+				unlock, ok, err := s.tryLock(test.held)
+				if err != nil || !ok {
+					t.Fatal(ok, err)
+				}
+				defer unlock()
+			}
+			removed, err := s.Prune(test.keep)
+			if err != nil {
+				t.Error(err)
+			}
+			last, names := height["node"], []string(nil)
+			for _, m := range removed {
+				names = append(names, m.Kind+"-"+m.Key)
+				if height[m.Kind] > last || m.BytesOnDisk == 0 {
+					t.Errorf("removed %s of %d bytes after a layer below it", m.Kind, m.BytesOnDisk)
+				}
+				last = height[m.Kind]
+			}
+			want := slices.DeleteFunc(append(slices.Clone(kept), append(slices.Clone(other), old)...), func(l string) bool { return slices.Contains(test.left, l) })
+			slices.Sort(names)
+			slices.Sort(want)
+			if !slices.Equal(names, want) {
+				t.Errorf("removed %v, want %v", names, want)
+			}
+			wantLayers(t, s, test.left...)
+			if _, err := s.Lookup(testSpec); test.keep != nil && err != nil {
+				t.Errorf("what was to be kept: %v", err)
+			}
+			ensure(t, s, testSpec)
+		})
+	}
+}
