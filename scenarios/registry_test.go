@@ -2,6 +2,8 @@ package scenarios
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -274,6 +276,20 @@ func TestMutations(t *testing.T) {
 	for _, c := range Claims() {
 		if !broken[c.ID] {
 			t.Errorf("no mutation breaks %s", c.ID)
+		}
+	}
+}
+
+// docs/controls.md has a row for each mutation, as it is.
+func TestControlsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/controls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range Mutations() {
+		row := fmt.Sprintf("| %s | %s | %s | `%s` |", m.ID, m.Scenario, m.Text, strings.Join(m.Fails, "`, `"))
+		if !strings.Contains(string(text), row+"\n") {
+			t.Errorf("docs/controls.md lacks %s", row)
 		}
 	}
 }
