@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -269,21 +270,34 @@ func (s *scenarioRun) listensInside(ctx context.Context, tasks []swarm.Task, hid
 				continue
 			}
 			asked[key] = true
-			local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), e.Addr.Port())
-			x := probes.Exchange{Endpoint: e, Outcome: probes.Failed, Start: time.Now()}
-			out, err := s.Site.Swarm.Exec(ctx, t, agentimage.Binary, "probe", "--app", e.App, "--proto", e.Proto, fmt.Sprintf("--plain=%v", e.Plain), local.String())
-			if jsonErr := json.Unmarshal(out, &x); jsonErr != nil && err == nil {
-				err = jsonErr
-			}
-			if err != nil && x.Outcome == probes.Failed {
-				x.Err = err.Error()
-			}
-			x.Client = probes.Client{Name: "inside " + t.Service, Addr: local.Addr(), Network: "container"}
-			x.Endpoint.Service, x.Endpoint.Host, x.Endpoint.Addr = t.Service, t.Node, local
+			var x probes.Exchange
+			// A task that runs does not yet listen. What never answers the claim will say.
+			_ = swarm.Until(ctx, settleTimeout, "wait for "+t.Service, func(ctx context.Context) error {
+				if x = s.askInside(ctx, t, e); x.Outcome != probes.Answered {
+					return errors.New(x.Err)
+				}
+				return nil
+			})
 			all = append(all, x)
 		}
 	}
 	return all
+}
+
+// askInside asks one port of a task from within its container.
+func (s *scenarioRun) askInside(ctx context.Context, t swarm.Task, e probes.Endpoint) probes.Exchange {
+	local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), e.Addr.Port())
+	x := probes.Exchange{Endpoint: e, Outcome: probes.Failed, Start: time.Now()}
+	out, err := s.Site.Swarm.Exec(ctx, t, agentimage.Binary, "probe", "--app", e.App, "--proto", e.Proto, fmt.Sprintf("--plain=%v", e.Plain), local.String())
+	if jsonErr := json.Unmarshal(out, &x); jsonErr != nil && err == nil {
+		err = jsonErr
+	}
+	if err != nil && x.Outcome == probes.Failed {
+		x.Err = err.Error()
+	}
+	x.Client = probes.Client{Name: "inside " + t.Service, Addr: local.Addr(), Network: "container"}
+	x.Endpoint.Service, x.Endpoint.Host, x.Endpoint.Addr = t.Service, t.Node, local
+	return x
 }
 
 // running are a service's tasks that run.
