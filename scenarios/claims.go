@@ -172,7 +172,7 @@ var claims = []Claim{
 	},
 	{
 		ID: "internal/resolves-to-tasks", Guide: guideInternal,
-		Text: "with dnsrr the service's name gives exactly the running tasks' addresses; with vip, the virtual one",
+		Text: "with dnsrr the service's name gives exactly the running tasks' addresses; with vip the virtual one, and the tasks' beside it",
 		when: []condition{isInternal}, acts: []act{actNames},
 		judge: func(o *Observations, in Instance) probes.Judgement {
 			return probes.ResolvesToTasks(o.Services[in.Service].Resolution)
