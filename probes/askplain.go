@@ -16,7 +16,9 @@ func awaitMySQL(conn net.Conn) error {
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return err
 	}
-	if head[3] != 0 || head[4] != greeting && head[4] != failure {
+	// An error may have another sequence number than the first: MariaDB's of too many
+	// connections does, and clients put up with it.
+	if (head[3] != 0 || head[4] != greeting) && head[4] != failure {
 		return fmt.Errorf("%w: %q begins no MySQL session", errWrong, head[:])
 	}
 	return nil

@@ -102,6 +102,9 @@ func (b *Browser) visit(ctx context.Context, door Door, path string, v *Visit, c
 		v.Certificate = fmt.Sprintf("%x", resp.TLS.PeerCertificates[0].SerialNumber)
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if isEOF(err) { // a peer that stopped in the middle has spoken, as in an Exchange
+		return fmt.Errorf("%w: HTTP %s, cut short: %w", errWrong, resp.Status, err)
+	}
 	if err != nil {
 		return err
 	}

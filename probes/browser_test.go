@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +119,23 @@ func TestBrowserOutcomes(t *testing.T) {
 			conn.Close()
 			return true
 		}), WrongAnswer, 0, false},
+		{"half a page", serve(func(w http.ResponseWriter, _ *http.Request, _ *whoami.Answer) bool {
+			w.Header().Set("Content-Length", "500")
+			_, _ = io.WriteString(w, "hello")
+			return true
+		}), WrongAnswer, 200, false},
+		{"a page without end", serve(func(w http.ResponseWriter, _ *http.Request, _ *whoami.Answer) bool {
+			for _, err := w.Write(make([]byte, maxBody)); err == nil; {
+				_, err = w.Write(make([]byte, maxBody))
+			}
+			return true
+		}), WrongAnswer, 200, false},
+		{"reset", serve(func(w http.ResponseWriter, _ *http.Request, _ *whoami.Answer) bool {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			conn.Close()
+			return true
+		}), Reset, 0, false},
 		{"silence", serve(func(http.ResponseWriter, *http.Request, *whoami.Answer) bool { <-hang; return true }), Connected, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -134,5 +153,31 @@ func TestBrowserOutcomes(t *testing.T) {
 	cancel()
 	if v := NewBrowser(Client{}, new(net.Dialer), "s", "x", nil).Visit(ctx, closed, "/", time.Second); v.Outcome != Aborted {
 		t.Errorf("an ended run: %s", v.Outcome)
+	}
+}
+
+// A certificate of an authority that is trusted is not enough: it must be the site's.
+func TestBrowserWantsTheSitesCertificate(t *testing.T) {
+	secure := httptest.NewTLSServer(visited(t, nil))
+	defer secure.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate()) // httptest's is for example.com
+	v := NewBrowser(Client{}, new(net.Dialer), "s", "site.test", roots).Visit(t.Context(), doorOf(t, secure), "/", 5*time.Second)
+	if v.Outcome != WrongAnswer || !strings.Contains(v.Err, "site.test") {
+		t.Errorf("got %s, %q", v.Outcome, v.Err)
+	}
+}
+
+// The end of the run must not look like a site that does not answer.
+func TestBrowserInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel(errors.New("interrupted"))
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	v := NewBrowser(Client{}, new(net.Dialer), "s", "site.test", nil).Visit(ctx, doorOf(t, s), "/", 5*time.Second)
+	if v.Outcome != Aborted || v.Err != "interrupted" {
+		t.Errorf("got %s, %q", v.Outcome, v.Err)
 	}
 }

@@ -135,6 +135,7 @@ func TestWithoutIdentity(t *testing.T) {
 	}{
 		{"a greeting", "mysql", begins(mysqlGreeting), Answered},
 		{"too many connections", "mysql", begins("\x17\x00\x00\x00\xff\x10\x04Too many connections"), Answered},
+		{"too many connections, numbered as MariaDB does", "mysql", begins("\x17\x00\x00\x01\xff\x10\x04Too many connections"), Answered},
 		{"an older protocol", "mysql", begins("\x4a\x00\x00\x00\x093.20"), WrongAnswer},
 		{"in the middle of a session", "mysql", begins("\x4a\x00\x00\x02\x0a"), WrongAnswer},
 		{"SSH", "mysql", begins("SSH-2.0-OpenSSH_9.9\r\n"), WrongAnswer},

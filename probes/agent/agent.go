@@ -1,5 +1,9 @@
 // Package agent is the stand-in workload: servers that tell whoever asks who
 // answered and what source address was seen, over HTTP, a line protocol and DNS.
+// Over HTTP it also does what a web application behind a load balancer does: it
+// keeps visitors' sessions in its own memory, and writes rows to a database if DB_*
+// in the environment name one. HIVEPROOF_LISTEN, from the image or from the
+// service, says which ports it serves.
 package agent
 
 import (
