@@ -1,12 +1,13 @@
 #!/bin/sh
 # Starts PowerDNS on the database that MYSQL_* name, once it answers: it is asked
-# each second at first and then every MYSQL_CHECK_INTERVAL seconds, MYSQL_CHECK_RETRY times.
+# every third second at first (each question starts a client, which a database that is
+# being made pays for) and then every MYSQL_CHECK_INTERVAL seconds, MYSQL_CHECK_RETRY times.
 set -eu
 host=${MYSQL_HOST:-mysql} port=${MYSQL_PORT:-3306} user=${MYSQL_USER:-powerdns} db=${MYSQL_DATABASE:-powerdns}
 interval=${MYSQL_CHECK_INTERVAL:-10} left=${MYSQL_CHECK_RETRY:-50} quick=$interval
 until MYSQL_PWD=${MYSQL_PASSWORD:-} mariadb --connect-timeout=5 -h "$host" -P "$port" -u "$user" "$db" -e 'SELECT 1 FROM domains LIMIT 1' >/dev/null; do
 	if [ "$quick" -gt 0 ]; then
-		quick=$((quick - 1)) pause=1
+		quick=$((quick - 1)) pause=3
 	else
 		left=$((left - 1)) pause=$interval
 	fi
