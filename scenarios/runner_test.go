@@ -55,3 +55,79 @@ func TestRestoreFails(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be judged takes only those claims with it that hang on it.
+func TestJudgement(t *testing.T) {
+	p, err := NewPlan(Selection{Scenario: "^stateless-mesh$"}, site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := p.Scenarios[0]
+	published := ""
+	for i, in := range planned.Claims {
+		if in.Claim.ID == "mesh/balances" {
+			planned.Claims[i].Skip = "nobody asked"
+			published = in.Service
+		}
+	}
+	if published == "" {
+		t.Fatal("the scenario does not claim mesh/balances")
+	}
+	for _, test := range []struct {
+		name   string
+		broken map[string]error
+		failed map[act]error
+		reason func(Instance) (reports.Verdict, string) // empty: it is judged
+	}{
+		{"nothing went wrong", nil, nil, func(Instance) (reports.Verdict, string) { return "", "" }},
+		{"a service does not converge", map[string]error{published: errors.New("1 of 2 tasks run")}, nil, func(in Instance) (reports.Verdict, string) {
+			if in.Service == published {
+				return reports.Error, "1 of 2 tasks run"
+			}
+			return "", ""
+		}},
+		{"a fault cannot be injected", nil, map[act]error{actTaskLoss: errors.New("no such container")}, func(in Instance) (reports.Verdict, string) {
+			if in.Claim.ID == "mesh/survives-task-loss" {
+				return reports.Error, "task-loss: no such container"
+			}
+			return "", ""
+		}},
+		{"of two faults one cannot be injected", nil, map[act]error{actLeaderLoss: errors.New("hive0 is stuck")}, func(in Instance) (reports.Verdict, string) {
+			if in.Claim.ID == "mesh/survives-host-loss" {
+				return reports.Error, "leader-loss: hive0 is stuck"
+			}
+			return "", ""
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &scenarioRun{planned: planned, broken: test.broken, failed: test.failed, o: &Observations{Services: map[string]*ServiceObservations{}}}
+			for _, svc := range planned.Recipe.Services {
+				s.o.Services[svc.Name] = new(ServiceObservations)
+			}
+			for _, in := range planned.Claims {
+				got := s.judgement(in)
+				want, reason := test.reason(in)
+				if in.Skip != "" {
+					want, reason = reports.Skip, "nobody asked"
+				}
+				switch {
+				case want == "" && (got.Verdict == reports.Error || got.Verdict == reports.Pass):
+					// Nothing was observed: its checker neither knows nor may believe that it holds.
+					t.Errorf("%s [%s]: %s, %q", in.Claim.ID, in.Service, got.Verdict, got.Reason)
+				case want != "" && (got.Verdict != want || got.Reason != reason):
+					t.Errorf("%s [%s]: %s, %q, want %s, %q", in.Claim.ID, in.Service, got.Verdict, got.Reason, want, reason)
+				}
+			}
+		})
+	}
+}
+
+// Nothing is asked of a site that lacks a host because of an earlier fault.
+func TestActWithoutAHost(t *testing.T) {
+	s := &scenarioRun{off: "hive1"}
+	for _, a := range actOrder {
+		if err := s.act(t.Context(), a); err == nil || !strings.Contains(err.Error(), "hive1 is still without power") {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+}

@@ -161,7 +161,10 @@ func (s *Swarm) WaitConverged(ctx context.Context, names []string, timeout time.
 		if t.Running() {
 			continue
 		}
-		notConverged.Tasks = append(notConverged.Tasks, t.describe())
+		// A task that was tried again and again says the same each time.
+		if text := t.describe(); !slices.Contains(notConverged.Tasks, text) {
+			notConverged.Tasks = append(notConverged.Tasks, text)
+		}
 	}
 	return errors.Join(notConverged, taskErr)
 }
