@@ -127,7 +127,7 @@ func TestProcessorOfTheEdge(t *testing.T) {
 			accel        Accel
 			edge, others string
 		}{
-			{TCG, "max", "max,-cx16"},
+			{TCG, "max,-erms", "max,-cx16,-erms"},
 			{KVM, "host", "host"},
 		} {
 			cfg, want := h.vmConfig, test.others

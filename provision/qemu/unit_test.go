@@ -359,7 +359,7 @@ func TestStartAndEnd(t *testing.T) {
 	for _, want := range []string{
 		"file=" + escaped + "/disk,format=qcow2", "path=" + escaped + "/console.log", "file=" + escaped + "/fw-identity\n",
 		"file=/agent.tar,format=raw,cache=unsafe,discard=unmap,read-only=on", "mac=52:54:0a:00:00:01,", "systemd.machine_id=" + cfg.machineID,
-		"-no-reboot\n", "-cpu\nmax,-cx16\n", "id=qmp,fd=3\n", "addr.type=fd,addr.str=4\n",
+		"-no-reboot\n", "-cpu\nmax,-cx16,-erms\n", "id=qmp,fd=3\n", "addr.type=fd,addr.str=4\n",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the arguments lack %q:\n%s", want, text)
