@@ -115,8 +115,15 @@ func ask(limited context.Context, d Dialer, e Endpoint) (*whoami.Answer, netip.A
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	// Closing it ends whatever waits when the time is up or the run is over.
-	stop := context.AfterFunc(limited, func() { conn.Close() })
+	// Closing it ends whatever waits when the time is up or the run is over. It is
+	// reset, as far as there is a connection: a server that was too slow would go on
+	// answering those who have left, and never get to those who have not.
+	stop := context.AfterFunc(limited, func() {
+		if c, ok := conn.(interface{ SetLinger(int) error }); ok {
+			_ = c.SetLinger(0)
+		}
+		conn.Close()
+	})
 	defer stop()
 	defer conn.Close()
 	put := question

@@ -18,8 +18,9 @@ import (
 
 const (
 	// pace is 20 questions a second and client: an outage is known to 50 ms.
-	pace        = 50 * time.Millisecond
-	paceTimeout = 2 * time.Second
+	pace = 50 * time.Millisecond
+	// paceTimeout bounds the questions that wait for a slow server: 20 a client.
+	paceTimeout = time.Second
 	// calm is how long is observed before a fault and after the service is whole.
 	calm = 3 * time.Second
 	// noticeTimeout and replaceTimeout bound the swarm's reaction. A leader's task is
@@ -99,7 +100,7 @@ func (s *scenarioRun) settleTasks(ctx context.Context, svc *recipe.Service, endp
 			return fmt.Errorf("%d of %d tasks run", len(ids), replicas)
 		}
 		seen := map[string]bool{}
-		for _, x := range probes.Collect(ctx, s.asksOf(s.clients[:1], endpoints, replicas), probes.Options{Timeout: paceTimeout}) {
+		for _, x := range probes.Collect(ctx, s.asksOf(s.clients[:1], endpoints, replicas), probes.Options{Timeout: settleAnswer}) {
 			if x.Outcome != probes.Answered || x.Answer == nil {
 				return fmt.Errorf("%s: %s", x.Endpoint.Host, x.Outcome)
 			}

@@ -29,6 +29,7 @@ const (
 	// closedTimeout is how long is listened at a port that a perimeter closes.
 	closedTimeout = 2 * time.Second
 	settlePace    = 250 * time.Millisecond
+	settleAnswer  = 3 * time.Second
 )
 
 // Observations are what was seen of one deployed scenario.
@@ -142,7 +143,7 @@ func (s *scenarioRun) settle(ctx context.Context) error {
 	defer pace.Stop()
 	total := len(waiting)
 	for len(waiting) > 0 && time.Now().Before(deadline) {
-		got := probes.Collect(ctx, waiting, probes.Options{Timeout: 3 * time.Second})
+		got := probes.Collect(ctx, waiting, probes.Options{Timeout: settleAnswer})
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -108,7 +108,8 @@ func (l *listener) Close() error {
 // tcpConn is a TCP connection of a vantage.
 type tcpConn struct {
 	*gonet.TCPConn
-	socket socket
+	socket  socket
+	options *tcpip.SocketOptions // of a connection that was dialled
 }
 
 func newTCPConn(v *Vantage, c *gonet.TCPConn) *tcpConn {
@@ -123,6 +124,16 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 func (c *tcpConn) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
 	return n, c.socket.fail("write", err)
+}
+
+// SetLinger is net.TCPConn's, for the one value that probes need: with 0 seconds
+// Close resets the connection instead of ending it in order.
+func (c *tcpConn) SetLinger(sec int) error {
+	if sec != 0 || c.options == nil {
+		return &net.OpError{Op: "set", Net: c.socket.network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: syscall.EINVAL}
+	}
+	c.options.SetLinger(tcpip.LingerOption{Enabled: true})
+	return nil
 }
 
 func (c *tcpConn) CloseRead() error  { return c.socket.fail("close", c.TCPConn.CloseRead()) }

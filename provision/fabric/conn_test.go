@@ -204,6 +204,27 @@ func TestAnEstablishedConnectionIsReset(t *testing.T) {
 	}
 }
 
+// Who gives up waiting says so at once, to a peer that has not read the question yet either.
+func TestLingerResets(t *testing.T) {
+	l := newLab(t)
+	client, server := pair(t, l, "192.168.56.51:80")
+	if _, err := client.Write([]byte("a question")); err != nil {
+		t.Fatal(err)
+	}
+	lingerer := client.(interface{ SetLinger(int) error })
+	if err := lingerer.SetLinger(1); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("1 s: %v, want EINVAL", err)
+	}
+	if err := lingerer.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	_ = server.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadAll(server); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want ECONNRESET", err)
+	}
+}
+
 func TestAnEndOfStreamIsNoError(t *testing.T) {
 	l := newLab(t)
 	client, server := pair(t, l, "192.168.56.51:80")

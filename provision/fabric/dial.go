@@ -48,7 +48,9 @@ func (v *Vantage) DialFrom(ctx context.Context, network string, local netip.Addr
 	if base == "udp" {
 		return newUDPConn(v, wq, ep), nil
 	}
-	return newTCPConn(v, gonet.NewTCPConn(wq, ep)), nil
+	c := newTCPConn(v, gonet.NewTCPConn(wq, ep))
+	c.options = ep.SocketOptions()
+	return c, nil
 }
 
 // connect is what gonet's dial functions do, but closes the endpoint on every
