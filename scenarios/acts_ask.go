@@ -327,10 +327,8 @@ func (s *scenarioRun) reload(ctx context.Context) error {
 		return all
 	}
 	r.Before = through("before")
-	if front.breaks != "reload" {
-		if err := s.writeBuiltIn(ctx, r.Marker); err != nil {
-			return err
-		}
+	if err := s.writeBuiltIn(ctx, r.Marker); err != nil {
+		return err
 	}
 	r.Certificate = s.serial
 	for _, t := range s.o.running(front.Proxy) {
