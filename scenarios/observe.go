@@ -220,15 +220,16 @@ func (s *scenarioRun) look(ctx context.Context) error {
 	return nil
 }
 
-// ask asks every port from every client, and what should be silent as well.
+// ask asks every port from every client, and then what should be silent, once it is
+// known from inside that there is something to hear.
 func (s *scenarioRun) ask(ctx context.Context) error {
 	o := s.o
-	var asks, closed []probes.Ask
+	var asks, silent, closed []probes.Ask
 	for _, svc := range s.planned.Recipe.Services {
 		so := o.Services[svc.Name]
 		clients, reachable := s.reach(so.Endpoints)
 		asks = append(asks, s.asksOf(clients, reachable, samples)...)
-		asks = append(asks, s.asks(so.Hidden, exposureSamples)...)
+		silent = append(silent, s.asks(so.Hidden, exposureSamples)...)
 		// What the perimeter stops is dropped without a word: the silence of a few is enough.
 		for _, c := range s.clients {
 			for _, e := range so.Endpoints {
@@ -237,15 +238,19 @@ func (s *scenarioRun) ask(ctx context.Context) error {
 				}
 			}
 		}
-		if len(so.Hidden) > 0 {
+	}
+	done := 0
+	opts := probes.Options{Timeout: exchangeTimeout, Progress: func(probes.Exchange) {
+		done++
+		s.event(reports.Event{Kind: reports.KindProgress, Phase: string(actAsk), Done: done, Total: len(asks) + len(silent), Message: "exchanges"})
+	}}
+	got := probes.Collect(ctx, asks, opts)
+	for _, svc := range s.planned.Recipe.Services {
+		if so := o.Services[svc.Name]; len(so.Hidden) > 0 {
 			so.Listens = s.listensInside(ctx, o.running(svc.Name), so.Hidden)
 		}
 	}
-	done := 0
-	got := probes.Collect(ctx, asks, probes.Options{Timeout: exchangeTimeout, Progress: func(probes.Exchange) {
-		done++
-		s.event(reports.Event{Kind: reports.KindProgress, Phase: string(actAsk), Done: done, Total: len(asks), Message: "exchanges"})
-	}})
+	got = append(got, probes.Collect(ctx, silent, opts)...)
 	got = append(got, probes.Collect(ctx, closed, probes.Options{Timeout: closedTimeout})...)
 	o.all = append(o.all, got...)
 	for _, x := range got {
@@ -273,12 +278,12 @@ func (s *scenarioRun) listensInside(ctx context.Context, tasks []swarm.Task, hid
 			asked[key] = true
 			var x probes.Exchange
 			// A task that runs does not yet listen. What never answers the claim will say.
-			_ = swarm.Until(ctx, settleTimeout, "wait for "+t.Service, func(ctx context.Context) error {
+			_ = swarm.Until(ctx, settleTimeout, "wait for "+t.Service, patient(func(ctx context.Context) error {
 				if x = s.askInside(ctx, t, e); x.Outcome != probes.Answered {
 					return errors.New(x.Err)
 				}
 				return nil
-			})
+			}))
 			all = append(all, x)
 		}
 	}

@@ -133,9 +133,7 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	cmd := exec.Command(program, args...)
 	stderr := &tailBuffer{max: 4 << 10}
 	cmd.Stderr, cmd.ExtraFiles = stderr, inherited
-	// A process group of its own: Ctrl-C is ours to handle, QEMU must not act on it. But
-	// no session: hosts whose kernel groups processes by session for scheduling
-	// (autogroup, sched(7)) let machines wait for each other (docs/performance.md).
+	// A process group of its own: Ctrl-C is ours to handle, QEMU must not act on it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := child.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("%s: start %s (apt-get install %s): %w", cfg.name, program, Package, err)
