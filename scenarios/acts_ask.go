@@ -327,7 +327,11 @@ func (s *scenarioRun) reload(ctx context.Context) error {
 		return all
 	}
 	r.Before = through("before")
-	if err := s.writeBuiltIn(ctx, r.Marker); err != nil {
+	hosts := s.Site.Cluster.Hosts()
+	if front.breaks == "reload" {
+		hosts = nil // made, and not put onto any
+	}
+	if err := s.writeBuiltIn(ctx, hosts, r.Marker); err != nil {
 		return err
 	}
 	r.Certificate = s.serial

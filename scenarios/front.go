@@ -111,7 +111,7 @@ func (s *scenarioRun) prepare(ctx context.Context) error {
 	case front.Kind == External:
 		problems = multierror.Append(problems, s.prepareEdge(ctx))
 	case len(s.planned.Scenario.Files) == 0:
-		problems = multierror.Append(problems, s.writeBuiltIn(ctx, ""))
+		problems = multierror.Append(problems, s.writeBuiltIn(ctx, s.Site.Cluster.Hosts(), ""))
 	}
 	// Whatever else is bound must at least be there: the engine refuses a task otherwise.
 	for _, svc := range s.planned.Deployed.Services {
@@ -202,8 +202,8 @@ func (s *scenarioRun) edge() (provision.Host, error) {
 }
 
 // writeBuiltIn puts the configuration and a new certificate of the built-in load
-// balancer into its volumes on every host. marker goes into a response header.
-func (s *scenarioRun) writeBuiltIn(ctx context.Context, marker string) error {
+// balancer into its volumes on hosts. marker goes into a response header.
+func (s *scenarioRun) writeBuiltIn(ctx context.Context, hosts []provision.Host, marker string) error {
 	front := s.planned.Scenario.Front
 	proxy := s.planned.Recipe.Service(front.Proxy)
 	if proxy == nil {
@@ -233,11 +233,8 @@ func (s *scenarioRun) writeBuiltIn(ctx context.Context, marker string) error {
 		return err
 	}
 	s.serial = cert.serial
-	if front.breaks == "reload" && marker != "" {
-		return nil // made, and not put onto the hosts
-	}
 	var problems *multierror.Error
-	for _, h := range s.Site.Cluster.Hosts() {
+	for _, h := range hosts {
 		data.Host = h.Name()
 		config, err := render("nginx.conf", data)
 		if err != nil {

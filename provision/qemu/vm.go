@@ -133,8 +133,8 @@ func startVM(ctx context.Context, cfg vmConfig) (_ *vm, err error) {
 	cmd := exec.Command(program, args...)
 	stderr := &tailBuffer{max: 4 << 10}
 	cmd.Stderr, cmd.ExtraFiles = stderr, inherited
-	// A process group of its own: Ctrl-C is ours to handle, QEMU must not act on it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A session of its own: Ctrl-C is ours to handle, QEMU must not act on it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := child.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("%s: start %s (apt-get install %s): %w", cfg.name, program, Package, err)
 	}
