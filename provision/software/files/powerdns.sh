@@ -33,4 +33,15 @@ zone-cache-refresh-interval=0
 local-address=0.0.0.0,::
 socket-dir=/run/pdns
 CONF
-exec pdns_server --config-dir=/run/pdns --daemon=no --guardian=no "$@"
+# Below the shell: in the foreground pdns_server sets no handler for SIGTERM, and the
+# kernel drops unhandled signals for a container's first process, which would then be
+# killed only after the engine's ten seconds.
+pdns_server --config-dir=/run/pdns --daemon=no --guardian=no "$@" &
+server=$!
+trap 'kill "$server"' TERM INT
+wait "$server" || status=$?
+# A trapped signal ends the first wait early.
+if kill -0 "$server" 2>/dev/null; then
+	wait "$server" || status=$?
+fi
+exit "${status:-0}"
