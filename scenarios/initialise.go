@@ -85,7 +85,7 @@ func (s *scenarioRun) initPowerDNS(ctx context.Context, svc *recipe.Service) err
 	}
 	const client = `exec env MYSQL_PWD="$MYSQL_PASSWORD" mariadb -h "$MYSQL_HOST" -u "${MYSQL_USER:-powerdns}" "${MYSQL_DATABASE:-powerdns}" -e "$1"`
 	// The server may still wait for its database, and tasks that fail are replaced.
-	return swarm.Until(ctx, initTimeout, "wait for the database", patient(func(ctx context.Context) error {
+	return swarm.Until(ctx, initTimeout, "wait for the database", func(ctx context.Context) error {
 		tasks, err := s.Site.Swarm.Tasks(ctx, svc.Name)
 		if err != nil {
 			return err
@@ -96,22 +96,7 @@ func (s *scenarioRun) initPowerDNS(ctx context.Context, svc *recipe.Service) err
 		}
 		_, err = s.Site.Swarm.Exec(ctx, tasks[i], "sh", "-c", client, "sh", sql)
 		return err
-	}))
-}
-
-// patience is the pause after a process in a container that came too early.
-const patience = 2 * time.Second
-
-// patient is a try that pauses after a failure: each starts a process in a container,
-// and one after the other they would keep an emulated host from what is waited for.
-func patient(try func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		err := try(ctx)
-		if err != nil {
-			_ = wait(ctx, patience) // its end is the caller's as well
-		}
-		return err
-	}
+	})
 }
 
 func trimDot(name string) string { return name[:len(name)-1] }

@@ -278,12 +278,12 @@ func (s *scenarioRun) listensInside(ctx context.Context, tasks []swarm.Task, hid
 			asked[key] = true
 			var x probes.Exchange
 			// A task that runs does not yet listen. What never answers the claim will say.
-			_ = swarm.Until(ctx, settleTimeout, "wait for "+t.Service, patient(func(ctx context.Context) error {
+			_ = swarm.Until(ctx, settleTimeout, "wait for "+t.Service, func(ctx context.Context) error {
 				if x = s.askInside(ctx, t, e); x.Outcome != probes.Answered {
 					return errors.New(x.Err)
 				}
 				return nil
-			}))
+			})
 			all = append(all, x)
 		}
 	}

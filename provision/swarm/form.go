@@ -26,7 +26,9 @@ const DefaultNetwork = "hive_default_network"
 const (
 	socket      = "/run/docker.sock"
 	clusterPort = "2377"
-	poll        = 300 * time.Millisecond
+	// The pause between two tries that wait for something is between these.
+	poll     = 300 * time.Millisecond
+	maxPause = 2 * time.Second
 )
 
 // Node is a host and its engine.
@@ -384,24 +386,27 @@ func (s *Swarm) Close() error {
 }
 
 // until tries until a condition holds. At the deadline its error is the last
-// attempt's: that is the reason, the deadline alone would say nothing.
+// attempt's: that is the reason, the deadline alone would say nothing. After each try
+// it pauses as long as the try took: on an emulated host tries that start processes,
+// one upon the other, would keep the host from what is waited for.
 func until(ctx context.Context, timeout time.Duration, what string, try func(context.Context) error) error {
 	deadline, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
 	for {
+		start := time.Now()
 		err := try(deadline)
 		if err == nil {
 			return nil
 		}
+		pause := time.NewTimer(min(max(time.Since(start), poll), maxPause))
 		select {
 		case <-deadline.Done():
+			pause.Stop()
 			if ctx.Err() != nil {
 				return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 			}
 			return fmt.Errorf("%s: not within %s: %w", what, timeout, err)
-		case <-tick.C:
+		case <-pause.C:
 		}
 	}
 }
