@@ -42,11 +42,12 @@ type Manifest struct {
 	Kind        string            `json:"kind"` // "base", "software" or "node"
 	BaseKey     string            `json:"base_key,omitempty"`
 	SoftwareKey string            `json:"software_key,omitempty"`
+	Below       string            `json:"below,omitempty"` // build of the layer that this one lies on
 	Release     string            `json:"release"`
 	Created     time.Time         `json:"created"`
 	BuildS      float64           `json:"build_s"`
 	Content     map[string]string `json:"content,omitempty"` // component -> version, of the node layer
-	// Software are the versions of the packages in the software layer\'s container images.
+	// Software are the versions of the packages in the software layer's container images.
 	Software map[string]string `json:"software,omitempty"`
 	// BytesOnDisk is what the layer occupies; computed when it is listed.
 	BytesOnDisk int64 `json:"-"`
@@ -67,6 +68,40 @@ var height = map[string]int{"base": 1, "software": 2, "node": 3}
 const manifestFile = "manifest.json"
 
 func (s *Store) layerDir(kind, key string) string { return filepath.Join(s.dir, kind+"-"+key) }
+
+// build tells two builds of one key apart.
+func (m *Manifest) build() string { return m.Created.Format(time.RFC3339Nano) }
+
+// below names the layer that this one lies on; a base lies on none.
+func (m *Manifest) below() (kind, key string, ok bool) {
+	switch m.Kind {
+	case "software":
+		return "base", m.BaseKey, true
+	case "node":
+		return "software", m.SoftwareKey, true
+	}
+	return "", "", false
+}
+
+// usable reads a finished layer and sees that what it lies on is still what it was
+// made on: a disk over another build's blocks is a damaged one. It is fs.ErrNotExist
+// if there is none or it does not fit.
+func (s *Store) usable(kind, key string) (*Manifest, error) {
+	m, err := s.load(kind, key)
+	if err != nil {
+		return nil, err
+	}
+	if kind, key, ok := m.below(); ok {
+		below, err := s.load(kind, key)
+		if err != nil {
+			return nil, err
+		}
+		if m.Below != below.build() {
+			return nil, fmt.Errorf("image %s-%s was made on another build of %s-%s: %w", m.Kind, m.Key, kind, key, fs.ErrNotExist)
+		}
+	}
+	return m, nil
+}
 
 // load reads a finished layer; fs.ErrNotExist if there is none.
 func (s *Store) load(kind, key string) (*Manifest, error) {
@@ -93,11 +128,11 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 	}
 	var builds []string
 	for _, layer := range [][2]string{{"base", m.BaseKey}, {"software", m.SoftwareKey}, {"node", m.Key}} {
-		below, err := s.load(layer[0], layer[1])
+		each, err := s.usable(layer[0], layer[1])
 		if err != nil {
 			return nil, err
 		}
-		builds = append(builds, below.Created.Format(time.RFC3339Nano))
+		builds = append(builds, each.build())
 	}
 	base := s.layerDir("base", m.BaseKey)
 	return &Image{
@@ -204,14 +239,20 @@ func (s *Store) remove(name string) (ok bool, err error) {
 		return false, err
 	}
 	defer unlock()
+	err = s.removeLocked(name)
+	return err == nil, err
+}
+
+// removeLocked is remove for who holds the layer's lock.
+func (s *Store) removeLocked(name string) error {
 	if err := s.removeLeftovers(name); err != nil {
-		return false, err
+		return err
 	}
 	doomed := filepath.Join(s.dir, fmt.Sprintf(".building-%s-%d", name, os.Getpid()))
 	if err := os.Rename(filepath.Join(s.dir, name), doomed); err != nil {
-		return false, fmt.Errorf("remove image %s: %w", name, err)
+		return fmt.Errorf("remove image %s: %w", name, err)
 	}
-	return true, removeTree(doomed)
+	return removeTree(doomed)
 }
 
 // removeLeftovers removes unfinished builds of a layer. The caller holds its lock.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestLookupWithoutALayer(t *testing.T) {
@@ -26,6 +27,57 @@ func TestLookupWithoutALayer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A layer whose lower layer was removed by hand and made anew would be a disk over
+// blocks that are not those it was made on.
+func TestLayersOverAnotherBuildAreMadeAnew(t *testing.T) {
+	for i, kind := range []string{"base", "software"} {
+		t.Run(kind, func(t *testing.T) {
+			s, calls := builder(t)
+			first := ensure(t, s, testSpec)
+			layers := layersOf(t, testSpec)
+			if err := os.RemoveAll(filepath.Join(s.Dir(), layers[i])); err != nil {
+				t.Fatal(err)
+			}
+			before := len(calls())
+			again := ensure(t, s, testSpec)
+			made := 0
+			for _, c := range calls()[before:] {
+				if strings.HasPrefix(c, "qemu-img create ") {
+					made++
+				}
+			}
+			if made != 2 {
+				t.Errorf("%d layers were made over the one that is new, want software and node: %q", made, calls()[before:])
+			}
+			if !again.Created.After(first.Created) || again.Build == first.Build {
+				t.Errorf("the node layer of %s was kept", first.Build)
+			}
+			wantLayers(t, s, layers...)
+		})
+	}
+	t.Run("and are not found meanwhile", func(t *testing.T) {
+		s, _ := builder(t)
+		ensure(t, s, testSpec)
+		layers := layersOf(t, testSpec)
+		manifest := filepath.Join(s.Dir(), layers[0], manifestFile)
+		text, err := os.ReadFile(manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := s.load("base", strings.TrimPrefix(layers[0], "base-"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := strings.Replace(string(text), m.build(), m.Created.Add(1).Format(time.RFC3339Nano), 1)
+		if err := os.WriteFile(manifest, []byte(other), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Lookup(testSpec); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), layers[1]+" was made on another build of "+layers[0]) {
+			t.Errorf("%v, want the software layer not to fit", err)
+		}
+	})
 }
 
 func TestPrune(t *testing.T) {
