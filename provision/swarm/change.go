@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
@@ -179,10 +178,4 @@ func (s *Swarm) BridgeAddresses(ctx context.Context) ([]BridgeAddress, error) {
 		}
 	}
 	return all, nil
-}
-
-// Until tries until a condition holds or the time is over; then its error is the
-// last attempt's.
-func Until(ctx context.Context, timeout time.Duration, what string, try func(context.Context) error) error {
-	return until(ctx, timeout, what, try)
 }

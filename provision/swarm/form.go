@@ -165,7 +165,7 @@ func (s *Swarm) waitEngines(ctx context.Context, opts Options) error {
 	for i, n := range s.nodes {
 		wg.Go(func() {
 			started := time.Now()
-			errs[i] = until(ctx, opts.EngineTimeout, n.Name()+": wait for the engine", func(ctx context.Context) error {
+			errs[i] = Until(ctx, opts.EngineTimeout, n.Name()+": wait for the engine", func(ctx context.Context) error {
 				_, err := n.Engine.Ping(ctx)
 				return err
 			})
@@ -226,7 +226,7 @@ func (s *Swarm) join(ctx context.Context, opts Options) error {
 // waitReady waits until the swarm knows every host, by its name, as ready and
 // active, and each manager as reachable.
 func (s *Swarm) waitReady(ctx context.Context, timeout time.Duration) error {
-	return until(ctx, timeout, "wait for all nodes to be ready", func(ctx context.Context) error {
+	return Until(ctx, timeout, "wait for all nodes to be ready", func(ctx context.Context) error {
 		return s.Healthy(ctx)
 	})
 }
@@ -385,11 +385,11 @@ func (s *Swarm) Close() error {
 	return problems.ErrorOrNil()
 }
 
-// until tries until a condition holds. At the deadline its error is the last
+// Until tries until a condition holds. At the deadline its error is the last
 // attempt's: that is the reason, the deadline alone would say nothing. After each try
 // it pauses as long as the try took: on an emulated host tries that start processes,
 // one upon the other, would keep the host from what is waited for.
-func until(ctx context.Context, timeout time.Duration, what string, try func(context.Context) error) error {
+func Until(ctx context.Context, timeout time.Duration, what string, try func(context.Context) error) error {
 	deadline, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
@@ -398,15 +398,13 @@ func until(ctx context.Context, timeout time.Duration, what string, try func(con
 		if err == nil {
 			return nil
 		}
-		pause := time.NewTimer(min(max(time.Since(start), poll), maxPause))
 		select {
 		case <-deadline.Done():
-			pause.Stop()
 			if ctx.Err() != nil {
 				return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 			}
 			return fmt.Errorf("%s: not within %s: %w", what, timeout, err)
-		case <-pause.C:
+		case <-time.After(min(max(time.Since(start), poll), maxPause)):
 		}
 	}
 }

@@ -105,7 +105,7 @@ func (s *Swarm) WaitConverged(ctx context.Context, names []string, timeout time.
 	last := [2]int{-1, -1}
 	var missing, absent []string
 	var givenUp error
-	err := until(ctx, timeout, "wait for the services", func(ctx context.Context) error {
+	err := Until(ctx, timeout, "wait for the services", func(ctx context.Context) error {
 		engine, _, err := s.Manager(ctx)
 		if err != nil {
 			return err
@@ -281,7 +281,7 @@ func (s *Swarm) Remove(ctx context.Context, names []string, timeout time.Duratio
 			problems = multierror.Append(problems, fmt.Errorf("%s: remove service %s: %w", host, name, err))
 		}
 	}
-	err = until(ctx, timeout, "wait for the containers to be gone", func(ctx context.Context) error {
+	err = Until(ctx, timeout, "wait for the containers to be gone", func(ctx context.Context) error {
 		for _, n := range s.nodes {
 			for _, name := range names {
 				left, err := n.Engine.ContainerList(ctx, container.ListOptions{

@@ -23,7 +23,7 @@ func TestUntil(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tries := 0
-				err := until(t.Context(), 9500*time.Millisecond, "wait for it", func(ctx context.Context) error {
+				err := Until(t.Context(), 9500*time.Millisecond, "wait for it", func(ctx context.Context) error {
 					tries++
 					time.Sleep(tc.takes)
 					return notYet
@@ -40,7 +40,7 @@ func TestUntil(t *testing.T) {
 	t.Run("it ends with the condition", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			tries := 0
-			err := until(t.Context(), time.Minute, "wait for it", func(context.Context) error {
+			err := Until(t.Context(), time.Minute, "wait for it", func(context.Context) error {
 				if tries++; tries < 3 {
 					return notYet
 				}
@@ -57,7 +57,7 @@ func TestUntil(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Second, func() { cancel(interrupted) })
 			start := time.Now()
-			err := until(ctx, time.Minute, "wait for it", func(context.Context) error { return notYet })
+			err := Until(ctx, time.Minute, "wait for it", func(context.Context) error { return notYet })
 			if !errors.Is(err, interrupted) || time.Since(start) != time.Second {
 				t.Errorf("error %v after %s, want the interruption after 1s", err, time.Since(start))
 			}
