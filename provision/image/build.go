@@ -123,21 +123,17 @@ func (s *Store) build(ctx context.Context, m Manifest, progress func(string), fi
 	if _, err := s.usable(m.Kind, m.Key); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, err := s.load(m.Kind, m.Key); err == nil {
-		progress("it was made on another build of the layer below: making it anew")
-		if err := s.removeLocked(name); err != nil {
-			return err
-		}
-	}
 	if err := s.removeLeftovers(name); err != nil {
 		return err
 	}
-	if kind, key, ok := m.below(); ok {
-		below, err := s.load(kind, key)
-		if err != nil {
+	if _, err := s.load(m.Kind, m.Key); err == nil {
+		progress("it was made on another build of the layer below: making it anew")
+		if err := s.removeFinished(name); err != nil {
 			return err
 		}
-		m.Below = below.build()
+	}
+	if m.Below, err = s.buildBelow(&m); err != nil {
+		return err
 	}
 	if err := s.checkSpace(); err != nil {
 		return err

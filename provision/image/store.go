@@ -58,7 +58,8 @@ type Image struct {
 	Manifest
 	Kernel, Initrd string // files
 	Disk           string // qcow2 layer that the hosts' overlays are backed by; never written to
-	// Build tells two builds of one key apart: they hold the same packages, not the same blocks.
+	// Build tells two builds of one key apart: they hold the same packages, not the same
+	// blocks. It stands for the layers below as well, which have to fit.
 	Build string
 }
 
@@ -73,34 +74,46 @@ func (s *Store) layerDir(kind, key string) string { return filepath.Join(s.dir, 
 func (m *Manifest) build() string { return m.Created.Format(time.RFC3339Nano) }
 
 // below names the layer that this one lies on; a base lies on none.
-func (m *Manifest) below() (kind, key string, ok bool) {
+func (m *Manifest) below() (kind, key string) {
 	switch m.Kind {
 	case "software":
-		return "base", m.BaseKey, true
+		return "base", m.BaseKey
 	case "node":
-		return "software", m.SoftwareKey, true
+		return "software", m.SoftwareKey
 	}
-	return "", "", false
+	return "", ""
 }
 
-// usable reads a finished layer and sees that what it lies on is still what it was
-// made on: a disk over another build's blocks is a damaged one. It is fs.ErrNotExist
-// if there is none or it does not fit.
+// usable reads a finished layer and sees that it and all below it lie on what they
+// were made on: a disk over another build's blocks is a damaged one. It is
+// fs.ErrNotExist if one is missing or does not fit.
 func (s *Store) usable(kind, key string) (*Manifest, error) {
 	m, err := s.load(kind, key)
 	if err != nil {
 		return nil, err
 	}
-	if kind, key, ok := m.below(); ok {
-		below, err := s.load(kind, key)
-		if err != nil {
-			return nil, err
-		}
-		if m.Below != below.build() {
-			return nil, fmt.Errorf("image %s-%s was made on another build of %s-%s: %w", m.Kind, m.Key, kind, key, fs.ErrNotExist)
-		}
+	below, err := s.buildBelow(m)
+	if err != nil {
+		return nil, err
+	}
+	if m.Below != below {
+		kind, key := m.below()
+		return nil, fmt.Errorf("image %s-%s was made on another build of %s-%s: %w", m.Kind, m.Key, kind, key, fs.ErrNotExist)
 	}
 	return m, nil
+}
+
+// buildBelow is the build that is there of the layer that m lies on; empty for a base.
+func (s *Store) buildBelow(m *Manifest) (string, error) {
+	kind, key := m.below()
+	if kind == "" {
+		return "", nil
+	}
+	below, err := s.usable(kind, key)
+	if err != nil {
+		return "", err
+	}
+	return below.build(), nil
 }
 
 // load reads a finished layer; fs.ErrNotExist if there is none.
@@ -122,17 +135,9 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.load("node", key)
+	m, err := s.usable("node", key)
 	if err != nil {
 		return nil, err
-	}
-	var builds []string
-	for _, layer := range [][2]string{{"base", m.BaseKey}, {"software", m.SoftwareKey}, {"node", m.Key}} {
-		each, err := s.usable(layer[0], layer[1])
-		if err != nil {
-			return nil, err
-		}
-		builds = append(builds, each.build())
 	}
 	base := s.layerDir("base", m.BaseKey)
 	return &Image{
@@ -140,7 +145,7 @@ func (s *Store) Lookup(spec Spec) (*Image, error) {
 		Kernel:   filepath.Join(base, "kernel"),
 		Initrd:   filepath.Join(base, "initrd"),
 		Disk:     filepath.Join(s.layerDir("node", key), "disk.qcow2"),
-		Build:    strings.Join(builds, " "),
+		Build:    m.build(),
 	}, nil
 }
 
@@ -231,23 +236,24 @@ func (s *Store) Prune(keep *Spec) ([]Manifest, error) {
 	return removed, problems.ErrorOrNil()
 }
 
-// remove removes a finished layer, unless a build holds it. It loses its name
-// first, so that a removal that is interrupted leaves nothing that looks finished.
+// remove removes a finished layer and its leftovers, unless a build holds it.
 func (s *Store) remove(name string) (ok bool, err error) {
 	unlock, ok, err := s.tryLock(name)
 	if err != nil || !ok {
 		return false, err
 	}
 	defer unlock()
-	err = s.removeLocked(name)
+	if err := s.removeLeftovers(name); err != nil {
+		return false, err
+	}
+	err = s.removeFinished(name)
 	return err == nil, err
 }
 
-// removeLocked is remove for who holds the layer's lock.
-func (s *Store) removeLocked(name string) error {
-	if err := s.removeLeftovers(name); err != nil {
-		return err
-	}
+// removeFinished removes a finished layer. It loses its name first, so that a removal
+// that is interrupted leaves nothing that looks finished. The caller holds its lock
+// and has removed its leftovers.
+func (s *Store) removeFinished(name string) error {
 	doomed := filepath.Join(s.dir, fmt.Sprintf(".building-%s-%d", name, os.Getpid()))
 	if err := os.Rename(filepath.Join(s.dir, name), doomed); err != nil {
 		return fmt.Errorf("remove image %s: %w", name, err)
