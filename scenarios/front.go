@@ -36,7 +36,7 @@ type Front struct {
 	Proxy   string `json:",omitempty"` // the service that is the built-in load balancer
 	Sticky  bool   `json:",omitempty"` // it keeps a session on one container, by a cookie
 
-	breaks string // what a mutation leaves out: "forwarded-for" or "cookie"
+	breaks string // what a mutation leaves out: "forwarded-for", "cookie" or "reload"
 }
 
 func (f *Front) builtIn() bool { return f != nil && f.Kind == BuiltIn }
